@@ -1,0 +1,133 @@
+"""The protocols between the controller and the world. Each has an in-memory implementation in
+``memory`` and real ones; one contract suite (tests/contract) holds them all to the same behaviour.
+
+Everything here may raise TransientError (worth retrying), PermanentError (needs a person) or
+StateConflict (a newer generation acts; stop). Effects are idempotent: each may be run again after a
+crash at any point inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from daybreak.model import (
+    JournalEntry,
+    MigrationRecord,
+    Progress,
+    ReplicationStatus,
+    RoutingStatus,
+    Side,
+    SideStatus,
+    Step,
+    Switchover,
+    Verification,
+)
+
+Report = Callable[[Progress], None]
+
+
+class StateStore(Protocol):
+    """Keeps the record and the append-only journal."""
+
+    def load(self, name: str) -> MigrationRecord | None:
+        """The record of migration ``name``, or None where there is none."""
+
+    def compare_and_swap(
+        self, record: MigrationRecord, expected_version: int, event: str, step: Step | None, at: datetime, detail: str
+    ) -> MigrationRecord:
+        """Store ``record`` with version ``expected_version + 1`` and append one journal row, atomically.
+
+        ``expected_version`` 0 creates. Returns the stored record. Raises StateConflict where the
+        stored version is another one; then nothing is written, the journal included.
+        """
+
+    def journal(self, name: str) -> tuple[JournalEntry, ...]:
+        """All journal rows of ``name``, oldest first."""
+
+
+class Replicator(Protocol):
+    """Copies the data and keeps the streams."""
+
+    def observe(self, primary: Side) -> ReplicationStatus:
+        """What the catalogs say now; never raises for an unreachable server (``problem`` says so)."""
+
+    def perform(self, step: Step, generation: int, report: Report) -> None:
+        """Take one of the loading steps (PREPARE .. REVERSE); long ones call ``report``."""
+
+    def clean_up(self, generation: int, keep_target_data: bool) -> None:
+        """Remove every stream, slot, publication and role; with ``keep_target_data`` False also
+        what the load created on the target."""
+
+
+class Router(Protocol):
+    """Sends applications to a side."""
+
+    def observe(self) -> RoutingStatus:
+        """Where clients are sent now; never raises (``problem`` says so)."""
+
+    def refuse_shift(self, percent: int) -> str:
+        """Why ``shift_reads(percent)`` can't be done here, or the empty string."""
+
+    def shift_reads(self, percent: int) -> None:
+        """Send ``percent`` of new read sessions to the target."""
+
+    def pause(self, seconds: float) -> None:
+        """Hold clients back before the fence, where the router can; ended by itself after
+        ``seconds`` even if this process dies. Does nothing where it can't."""
+
+    def resume(self) -> None:
+        """End ``pause``. Does nothing where there was none."""
+
+    def point_writer(self, side: Side) -> None:
+        """Send writers to ``side`` and end any pause."""
+
+    def clean_up(self) -> None:
+        """Remove what the router published, leaving clients where they are."""
+
+
+class Switch(Protocol):
+    """The two databases as a switchover needs them: control rows, guard, fence, comparison."""
+
+    def observe(self, side: Side) -> SideStatus:
+        """One server as it is now; never raises (``problem`` says what failed)."""
+
+    def claim(self, owner: str, generation: int) -> None:
+        """Raise the control rows of both sides to ``generation`` and end sessions of older ones.
+
+        Raises StateConflict where a side already holds a higher generation, or this one under
+        another owner."""
+
+    def arm(self, record: MigrationRecord) -> None:
+        """Guard every table of the primary (open) and make ready what the switch needs. No pause."""
+
+    def switch(self, record: MigrationRecord, mark: Callable[[str], None]) -> Switchover:
+        """The hot part: hold, drain, snapshot, sequences, commit point, open.
+
+        Calls ``mark`` after each. Returns the switchover with its timings, or with
+        ``backed_out`` set where it gave up before the commit point: then writers simply went on."""
+
+    def open(self, record: MigrationRecord) -> None:
+        """Go forward after a crash between commit point and opening: open ``switchover.to``."""
+
+    def reopen(self, record: MigrationRecord) -> None:
+        """Go back after a crash that left the old primary's flag closed without a commit point."""
+
+    def settle(self, record: MigrationRecord) -> None:
+        """After opening: end sessions on the old side that predate the commit point, advance
+        sequences past anything they drew meanwhile, drop what only the switch needed, and write
+        through the new primary once (canary)."""
+
+    def compare(self, record: MigrationRecord, report: Report) -> Verification | None:
+        """Compare the snapshots that ``switch`` took; None where they died with their process."""
+
+    def verify(self, record: MigrationRecord, report: Report) -> Verification:
+        """Hold writers for an instant, drain, snapshot both sides, let go, compare."""
+
+    def disarm(self, record: MigrationRecord) -> None:
+        """Drop the guard from the primary, with short lock timeouts and retries."""
+
+    def clean_up(self, record: MigrationRecord, unfence: bool) -> None:
+        """Remove control rows, schema, settings and guard; the fence of the standby stays unless
+        ``unfence``."""
