@@ -1,0 +1,1 @@
+"""Where record and journal are kept: adapters of ``ports.StateStore``."""

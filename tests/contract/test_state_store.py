@@ -1,0 +1,106 @@
+"""What every ``StateStore`` promises, held against the in-memory one and SQLite."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from daybreak.errors import StateConflict
+from daybreak.memory import MemoryStateStore
+from daybreak.model import Intent, JournalEntry, MigrationRecord, Phase, Side, Step, Verb
+from daybreak.ports import StateStore
+from daybreak.store.sqlite import SqliteStateStore
+
+_AT = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+_RECORD = MigrationRecord("shop", owner="ana@host:1", generation=3)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
+    if request.param == "memory":
+        return MemoryStateStore()
+    return SqliteStateStore.from_url(f"sqlite:///{tmp_path}/state/shop.db")
+
+
+def _swap(store: StateStore, record: MigrationRecord, expected_version: int, event: str = "moved") -> MigrationRecord:
+    return store.compare_and_swap(record, expected_version, event, Step.LOAD, _AT, "why")
+
+
+def test_nothing_is_there_at_first(store: StateStore) -> None:
+    assert store.load("shop") is None
+    assert store.journal("shop") == ()
+
+
+def test_a_new_record_gets_version_1(store: StateStore) -> None:
+    stored = _swap(store, _RECORD, 0)
+    assert stored == replace(_RECORD, version=1)
+    assert store.load("shop") == stored
+
+
+def test_a_record_comes_back_whole(store: StateStore) -> None:
+    intent = Intent(Verb.SHIFT, _AT + timedelta(seconds=1), percent=40)
+    full = replace(_RECORD, phase=Phase.STREAMING, primary=Side.TARGET, intent=intent, last_error="ünïcode\n'\"")
+    _swap(store, full, 0)
+    assert store.load("shop") == replace(full, version=1)
+
+
+def test_the_version_in_the_record_is_not_believed(store: StateStore) -> None:
+    assert _swap(store, replace(_RECORD, version=77), 0).version == 1
+
+
+@pytest.mark.parametrize("expected_version", [0, 2])
+def test_a_conflict_writes_nothing(store: StateStore, expected_version: int) -> None:
+    stored = _swap(store, _RECORD, 0)
+    with pytest.raises(StateConflict, match="version 1, not"):
+        _swap(store, replace(_RECORD, phase=Phase.FINISHED), expected_version)
+    assert store.load("shop") == stored
+    assert len(store.journal("shop")) == 1
+
+
+def test_a_change_of_nothing_is_a_conflict(store: StateStore) -> None:
+    with pytest.raises(StateConflict):
+        _swap(store, _RECORD, 1)
+    assert store.load("shop") is None
+    assert store.journal("shop") == ()
+
+
+def test_the_journal_is_in_order(store: StateStore) -> None:
+    stored = store.compare_and_swap(_RECORD, 0, "created", None, _AT, "")
+    stored = store.compare_and_swap(replace(stored, generation=4), 1, "begun", Step.ARM, _AT - timedelta(days=1), "x")
+    assert store.journal("shop") == (
+        JournalEntry(_AT, 1, 3, _RECORD.owner, "created"),
+        JournalEntry(_AT - timedelta(days=1), 2, 4, _RECORD.owner, "begun", Step.ARM, "x"),
+    )
+
+
+def test_migrations_do_not_meet(store: StateStore) -> None:
+    _swap(store, _RECORD, 0, "one")
+    other = _swap(store, replace(_RECORD, name="books"), 0, "two")
+    assert store.load("books") == other
+    assert [entry.event for entry in store.journal("shop")] == ["one"]
+    assert store.load("b_oks") is None
+
+
+def test_of_many_racers_one_wins_every_version(store: StateStore) -> None:
+    def race(number: int) -> int:
+        won = 0
+        for version in range(10):
+            try:
+                _swap(store, replace(_RECORD, owner=f"racer {number}"), version)
+                won += 1
+            except StateConflict:
+                pass
+        return won
+
+    with ThreadPoolExecutor(4) as pool:
+        wins = sum(pool.map(race, range(4)))
+    entries = store.journal("shop")
+    assert wins == len(entries)
+    assert [entry.version for entry in entries] == list(range(1, wins + 1))
+    record = store.load("shop")
+    assert record is not None
+    assert (record.version, record.owner) == (wins, entries[-1].owner)
