@@ -50,7 +50,7 @@ class Verb(StrEnum):
 class Step(StrEnum):
     """One journalled, idempotent action. ``machine.TABLE`` says when each is taken."""
 
-    CLAIM = "claim"
+    BEGIN = "begin"
     PREPARE = "prepare"
     TRANSFER_SCHEMA = "transfer_schema"
     CLOSE_TARGET = "close_target"
@@ -70,6 +70,7 @@ class Step(StrEnum):
     SWITCH = "switch"
     OPEN = "open"
     REOPEN = "reopen"
+    ROUTE = "route"
     SETTLE = "settle"
     CERTIFY = "certify"
     DISARM = "disarm"
@@ -275,6 +276,7 @@ class Switchover:
     started_at: datetime
     backed_out: str = ""
     timings: SwitchTimings | None = None
+    routed: bool = False
     settled: bool = False
     certificate: Verification | None = None
     certified: bool = False
@@ -350,9 +352,13 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do but look again; ``reason`` says what is waited for."""
+    """Nothing to do but look again; ``reason`` says what is waited for.
+
+    ``limited`` waits end after ``Policy.gate_patience_seconds``; others may be long by nature
+    (catching up) and go on while they are asked for."""
 
     reason: str
+    limited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +381,9 @@ Decision = Advance | Wait | Refuse | Done
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One line of a plan: the step, what it does in words, and how long it may take."""
+    """One line of a plan: the step, what it does in words, and how long it took before.
+
+    ``expected_seconds`` is measured (the median of this migration's journal) or None."""
 
     step: Step
     what: str

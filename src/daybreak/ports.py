@@ -93,11 +93,12 @@ class Switch(Protocol):
     def observe(self, side: Side) -> SideStatus:
         """One server as it is now; never raises (``problem`` says what failed)."""
 
-    def claim(self, owner: str, generation: int) -> None:
-        """Raise the control rows of both sides to ``generation`` and end sessions of older ones.
+    def claim(self, owner: str, generation: int, take_over: bool) -> int:
+        """Become the one who may act; returns the new generation, above ``generation`` and above
+        that of both control rows (which are created where there are none).
 
-        Raises StateConflict where a side already holds a higher generation, or this one under
-        another owner."""
+        Ends the sessions of older generations. Raises StateConflict where the controller of an older
+        one is still connected, unless ``take_over``; then nothing was changed."""
 
     def arm(self, record: MigrationRecord) -> None:
         """Guard every table of the primary (open) and make ready what the switch needs. No pause."""

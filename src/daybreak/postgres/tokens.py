@@ -1,0 +1,42 @@
+"""Token rows: the proof that one side has applied everything that the other had committed.
+
+A token is written on the primary and replicated like any row; once the standby shows exactly that
+token, all transactions that committed before it are there, because logical replication applies in
+commit order (PostgreSQL docs, "Logical Replication"). Each side writes its own row only, so tokens never
+conflict.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from daybreak.model import Side
+from daybreak.postgres.server import Connection
+
+
+def write(connection: Connection, side: Side) -> str:
+    """Commit a new token as ``side`` and return it."""
+    token = secrets.token_hex(8)
+    connection.execute(
+        "INSERT INTO daybreak.token VALUES (%s, %s, clock_timestamp())"
+        " ON CONFLICT (side) DO UPDATE SET token = excluded.token, at = excluded.at",
+        [side, token],
+    )
+    return token
+
+
+def seen(connection: Connection, side: Side) -> str | None:
+    """The last token of ``side`` that has arrived here."""
+    row = connection.execute("SELECT token FROM daybreak.token WHERE side = %s", [side]).fetchone()
+    return None if row is None else str(row[0])
+
+
+def age_seconds(primary: Connection, standby: Connection, side: Side) -> float | None:
+    """Seconds between the primary's clock now and the commit of the last token that arrived, or None.
+
+    An upper bound of the lag: nothing may have been written since."""
+    row = standby.execute("SELECT at FROM daybreak.token WHERE side = %s", [side]).fetchone()
+    if row is None:
+        return None
+    age = primary.execute("SELECT extract(epoch FROM clock_timestamp() - %s)::float8", [row[0]]).fetchone()
+    return None if age is None else max(0.0, float(str(age[0])))
