@@ -160,10 +160,12 @@ def rivals(connection: Connection, migration: str) -> tuple[str, ...]:
 
 
 def end_sessions(connection: Connection, migration: str, below: int) -> int:
-    """End Daybreak's own sessions of generations below ``below``; returns how many there were."""
+    """End Daybreak's own sessions of generations 1 to ``below`` - 1; returns how many there were.
+
+    Generation 0 only looks (``daybreak status``) and is left alone."""
     rows = connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name ~ %s AND split_part(application_name, ':', 3)::bigint < %s"
+        " AND application_name ~ %s AND split_part(application_name, ':', 3)::bigint BETWEEN 1 AND %s - 1"
         " AND pid <> pg_backend_pid()",
         [f"^daybreak:{migration}:[0-9]+:", below],
     ).fetchall()

@@ -181,8 +181,9 @@ def with_short_locks(connection: Connection, act: Callable[[], None], what: str,
             return act()
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if time.monotonic() > deadline:
+                holder = longest_transaction(connection)[1]
                 raise TransientError(
-                    f"{what}: another session kept its lock for {patience_seconds:g} s. {longest_transaction(connection)[1]}",
+                    f"{what}: another session kept its lock for {patience_seconds:g} s. {holder}".rstrip(),
                     "End that transaction, then run the same command again.",
                 ) from error
             time.sleep(_SLICE_MS / 1000)

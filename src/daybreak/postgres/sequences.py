@@ -60,16 +60,20 @@ class SequenceValue:
 
 def read(connection: Connection) -> tuple[SequenceValue, ...]:
     """All user sequences as they are now, whatever other transactions do. One round trip."""
-    return tuple(
-        SequenceValue(
-            str(r[0]),
-            str(r[1]),
-            r[2] if r[2] is None else int(str(r[2])),
-            *map(_number, r[3:6]),
-            bool(r[6]),
-            _number(r[7]),
-        )
-        for r in connection.execute(_READ)
+    return tuple(_value(row) for row in connection.execute(_READ))
+
+
+def _value(row: tuple[object, ...]) -> SequenceValue:
+    schema, name, last, increment, minimum, maximum, cycle, cache = row
+    return SequenceValue(
+        str(schema),
+        str(name),
+        None if last is None else _number(last),
+        _number(increment),
+        _number(minimum),
+        _number(maximum),
+        bool(cycle),
+        _number(cache),
     )
 
 

@@ -1,0 +1,107 @@
+"""The hold: every writer of the old primary has finished or waits, and no longer than agreed.
+
+One transaction takes the guard's advisory lock exclusively. It asks in slices of 100 ms with pauses
+between, because a single long wait would deadlock softly with clients that SELECT FOR UPDATE first and
+UPDATE later, until ``deadlock_timeout``. ``idle_in_transaction_session_timeout`` is the dead-man's
+switch: if this process dies or stops, the server ends the transaction and writers go on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from psycopg import errors, sql
+
+from daybreak.postgres import guard
+from daybreak.postgres.control import stale_is_conflict
+from daybreak.postgres.server import Connection
+
+_SLICE_MS = 100
+_PAUSE_SECONDS = 0.1
+
+
+class GaveUp(Exception):  # noqa: N818
+    """The switch can't go on before its commit point; ``str()`` is the reason for people."""
+
+
+@dataclass
+class Hold:
+    """The holding transaction on ``connection`` (a session of its own), for at most ``budget_seconds``.
+
+    Times are of ``time.monotonic``. ``began`` is when writers began to wait."""
+
+    connection: Connection
+    migration: str
+    generation: int
+    budget_seconds: float
+    began: float = 0.0
+
+    def acquire(self, expected_stamp: str) -> None:
+        """Take the lock and check generation and stamp under it.
+
+        Raises GaveUp naming the oldest transaction when the budget passes, or when DDL was run since
+        the stamp was taken; StateConflict when a newer generation acts. Then nothing is held."""
+        give_up_at = time.monotonic() + self.budget_seconds
+        while not self._try():
+            if time.monotonic() > give_up_at:
+                raise GaveUp(
+                    f"the hold could not be taken within {self.budget_seconds:g} s: a writer did not finish"
+                    f" {guard.longest_transaction(self.connection)[1]}".rstrip()
+                )
+            time.sleep(_PAUSE_SECONDS)
+        try:
+            with stale_is_conflict():
+                self.connection.execute(self._arm_dead_man())
+            if guard.stamp(self.connection) != expected_stamp:
+                raise GaveUp("tables, triggers or publications were changed (DDL) while the switch was prepared")
+        except BaseException:
+            self.release()
+            raise
+
+    def remaining_seconds(self) -> float:
+        """What is left of the pause that was agreed."""
+        return self.began + self.budget_seconds - time.monotonic()
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since writers began to wait."""
+        return (time.monotonic() - self.began) * 1000
+
+    def check_deadline(self, doing: str) -> None:
+        """Raises GaveUp when the agreed pause is over."""
+        if self.remaining_seconds() <= 0:
+            raise GaveUp(f"{doing} was not done within cutover.max_write_pause_seconds ({self.budget_seconds:g} s)")
+
+    def release(self) -> None:
+        """End the transaction without a trace; writers go on. Never raises."""
+        try:
+            self.connection.execute("ROLLBACK")
+        except Exception:
+            # The session is gone, and with it the hold.
+            self.connection.close()
+
+    def _try(self) -> bool:
+        began = time.monotonic()
+        take = sql.SQL("BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})")
+        try:
+            self.connection.execute(take.format(sql.Literal(_SLICE_MS), sql.Literal(guard.LOCK_KEY)))
+        except errors.LockNotAvailable:
+            self.connection.execute("ROLLBACK")
+            return False
+        self.began = began
+        return True
+
+    def _arm_dead_man(self) -> sql.Composed:
+        """Each statement in the session restarts the idle timer, and there are only two; from 17 on an
+        absolute limit exists as well (docs, transaction_timeout)."""
+        left = sql.Literal(max(1, int(self.remaining_seconds() * 1000)))
+        statements = [
+            sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(left),
+            sql.SQL("SET LOCAL lock_timeout = {}").format(left),
+            sql.SQL("SELECT daybreak.check_generation({}, {})").format(
+                sql.Literal(self.migration), sql.Literal(self.generation)
+            ),
+        ]
+        if self.connection.info.server_version >= 170000:
+            statements.append(sql.SQL("SET LOCAL transaction_timeout = {}").format(left))
+        return sql.SQL("; ").join(statements)
