@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS daybreak.control (
     owner text NOT NULL,
     generation bigint NOT NULL,
     closed_by integer NOT NULL DEFAULT 0,
+    closed_at timestamptz,
     opened_by integer NOT NULL DEFAULT 0,
     settings_saved boolean NOT NULL DEFAULT false,
     saved_database_setting text,
@@ -186,6 +187,13 @@ def done_steps(connection: Connection) -> dict[str, str]:
         return {str(step): str(detail) for step, detail in connection.execute("SELECT step, detail FROM daybreak.done")}
     except (errors.UndefinedTable, errors.InvalidSchemaName):
         return {}
+
+
+def retire(connection: Connection) -> None:
+    """Of a side that stays fenced keep only what the fence needs, under generation 0 (nobody acts)."""
+    with connection.transaction():
+        connection.execute("UPDATE daybreak.control SET generation = 0, owner = ''")
+        connection.execute("DROP TABLE IF EXISTS daybreak.token, daybreak.route, daybreak.done, daybreak.table_load")
 
 
 def drop_schema(connection: Connection) -> None:

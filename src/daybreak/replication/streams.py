@@ -100,8 +100,13 @@ class Stream:
             publisher.execute(sql.SQL("GRANT rds_replication TO {}").format(role))
         else:
             publisher.execute(sql.SQL("ALTER ROLE {} REPLICATION").format(role))
-        for owner in owners:
-            publisher.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner), role))
+        grantable = publisher.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) AND rolname <> session_user AND NOT rolsuper"
+            " AND pg_has_role(oid, 'MEMBER WITH ADMIN OPTION')",
+            [list(owners)],
+        ).fetchall()
+        for (owner,) in grantable:
+            publisher.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(str(owner)), role))
 
     def ensure_slot(self, publisher: Connection) -> None:
         """Create the slot at the present position. Waits for open transactions, 5 s at most."""

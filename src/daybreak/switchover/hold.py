@@ -21,7 +21,7 @@ _SLICE_MS = 100
 _PAUSE_SECONDS = 0.1
 
 
-class GaveUp(Exception):  # noqa: N818
+class GaveUp(Exception):
     """The switch can't go on before its commit point; ``str()`` is the reason for people."""
 
 

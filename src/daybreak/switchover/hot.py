@@ -117,7 +117,9 @@ class HotPath:
         """The commit point: one message closes the flag, sets the routing hint and commits.
 
         Raises psycopg.Error where the answer was lost: then only looking tells (``was_committed``)."""
-        update = sql.SQL("UPDATE daybreak.control SET closed_by = {} WHERE migration = {}")
+        update = sql.SQL(
+            "UPDATE daybreak.control SET closed_by = {}, closed_at = clock_timestamp() WHERE migration = {}"
+        )
         hold.connection.execute(
             sql.SQL("; ").join(
                 [
@@ -143,7 +145,7 @@ class HotPath:
         open_side(self._new, self.migration, self.sessions.generation, number, self._hint_open)
         self._passed(hold, "opened")
         with contextlib.suppress(psycopg.Error):  # SETTLE does it again until none is left
-            end_application_sessions(self._old)
+            end_application_sessions(self._old, self.migration)
         return SwitchTimings(**{f"{name}_ms": round(ms, 3) for name, ms in self._marks.items()})
 
     def undo(self) -> None:
@@ -184,7 +186,7 @@ def open_side(connection: Connection, migration: str, generation: int, number: i
     flag = sql.SQL(
         "SELECT setval('daybreak.guard_flag', 1) FROM daybreak.control WHERE migration = {} AND generation = {}"
     )
-    with control.stale_is_conflict():
+    with control.stale_is_conflict(), _rolled_back_on_error(connection):
         connection.execute(
             sql.SQL("; ").join(
                 [
@@ -200,13 +202,27 @@ def open_side(connection: Connection, migration: str, generation: int, number: i
         )
 
 
-def end_application_sessions(connection: Connection) -> int:
-    """End every client session of this database that is not Daybreak's; returns how many there were.
+@contextlib.contextmanager
+def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+        raise
 
-    Sessions of superusers can be ended by superusers only and are left where that is not so."""
+
+def end_application_sessions(connection: Connection, migration: str) -> int:
+    """End the clients' sessions that predate the commit point; returns how many there were.
+
+    Such a session does not know the routing hint and would stay on the closed side for ever; one that
+    began up to a second later may have read its settings before the commit was visible. Sessions of
+    superusers can be ended by superusers only and are left where that is not so."""
     rows = connection.execute(
         "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.rolname = a.usename"
         " WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND a.usename <> session_user"
-        " AND (NOT r.rolsuper OR (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))"
+        " AND a.backend_start < (SELECT closed_at + interval '1 second' FROM daybreak.control WHERE migration = %s)"
+        " AND (NOT r.rolsuper OR (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))",
+        [migration],
     ).fetchall()
     return len(rows)
