@@ -1,0 +1,1 @@
+"""How applications find the primary: adapters of ``ports.Router``."""
