@@ -14,6 +14,7 @@ from psycopg import conninfo, sql
 from daybreak.lab.certificates import Authority
 from daybreak.lab.cluster import HOST, Cluster, find_server
 from daybreak.model import Side
+from daybreak.postgres.grants import grant_script
 
 OWNER = "payments_owner"
 APPLICATION = "payments_app"
@@ -25,8 +26,8 @@ class Pair:
     """A database of one name on two running servers, and the passwords of its roles.
 
     ``payments_owner`` owns database and tables, ``payments_app`` is the application (DML rights
-    only), ``daybreak`` the migration role. No one of them is superuser, except ``daybreak`` below
-    PostgreSQL 16, where only superusers create subscriptions."""
+    only), ``daybreak`` the migration role with the rights of its grant script and no others: superuser
+    only on servers below PostgreSQL 16, where only superusers create subscriptions."""
 
     source: Cluster
     target: Cluster
@@ -93,15 +94,9 @@ class Pair:
                 )
             owned = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(self.database), sql.Identifier(OWNER))
             postgres.execute(owned)
-            self._grant(postgres, side)
-
-    def _grant(self, postgres: psycopg.Connection[tuple[object, ...]], side: Side) -> None:
-        postgres.execute("ALTER ROLE daybreak REPLICATION CREATEROLE")
-        postgres.execute("GRANT payments_owner TO daybreak")
-        if self.cluster(side).major >= 16:
-            postgres.execute("GRANT pg_create_subscription TO daybreak")
-        if min(self.source.major, self.target.major) < 16:
-            postgres.execute("ALTER ROLE daybreak SUPERUSER")
+        with self.connect(side) as here:
+            script = grant_script("postgres", side, MIGRATION, self.database, (OWNER,), here.info.server_version)
+            here.execute(script.encode())
 
 
 @contextmanager

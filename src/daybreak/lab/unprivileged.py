@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from daybreak.postgres.installations import Installation
 
@@ -18,7 +19,7 @@ from daybreak.postgres.installations import Installation
 _WATCHER = """
 pid=
 while read -r line; do pid=$line; done
-if [ -n "$pid" ] && kill -QUIT "$pid" 2>/dev/null; then
+if [ -n "$pid" ] && kill -"$2" "$pid" 2>/dev/null; then
   for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.1
@@ -88,16 +89,16 @@ class Nursery:
     """A temporary directory owned by ``account`` and at most one server process in it.
 
     A small watcher process holds the other end of a pipe: when ``close`` is called or this process
-    ends in whatever way, the server gets SIGQUIT and the directory is removed."""
+    ends in whatever way, the server gets ``end_signal`` and the directory is removed."""
 
-    def __init__(self, account: Account, prefix: str) -> None:
+    def __init__(self, account: Account, prefix: str, end_signal: Literal["QUIT", "KILL"] = "QUIT") -> None:
         self.account = account
         # mkdtemp makes it 0700; below an unreachable TMPDIR it would be of no use to `account`.
         base = Path(tempfile.gettempdir())
         self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=base if account.can_read(base) else "/tmp"))
         os.chown(self.directory, account.uid, account.gid)
         self._watcher = subprocess.Popen(
-            ["/bin/sh", "-c", _WATCHER, "sh", str(self.directory)],
+            ["/bin/sh", "-c", _WATCHER, "sh", str(self.directory), end_signal],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
