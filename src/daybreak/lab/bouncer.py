@@ -103,14 +103,18 @@ class Bouncer:
                     raise PermanentError(f"PgBouncer did not start:\n{log}", "See the log lines above.") from error
                 time.sleep(0.02)
 
-    def close(self) -> None:
-        """End it and remove its directory. May be called again."""
-        atexit.unregister(self.close)
+    def stop(self) -> None:
+        """Kill it; ``start`` starts it again. Does nothing where it doesn't run."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._nursery.forget()
             self._process = None
+
+    def close(self) -> None:
+        """End it and remove its directory. May be called again."""
+        atexit.unregister(self.close)
+        self.stop()
         self._nursery.close()
 
     @property

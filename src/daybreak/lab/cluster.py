@@ -189,6 +189,8 @@ class Cluster:
         """Stop at once and remove the directory. May be called again."""
         atexit.unregister(self.close)
         if self.running:
+            # A test may have frozen it.
+            os.kill(self.pid, signal.SIGCONT)
             self.stop("immediate")
         self._nursery.close()
 
