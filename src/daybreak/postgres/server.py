@@ -27,6 +27,12 @@ _OPTIONS = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "timezone": "UTC",
+    # Values have to read the same on both sides, and rows that a policy hides are an error, not absent.
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "row_security": "off",
 }
 _KEEPALIVE = {
     "connect_timeout": "10",
@@ -126,9 +132,10 @@ class Server:
             extra["replication"] = "database"
         with translated(f"{self.side}: connecting as {self.user}"):
             connection = psycopg.connect(**extra, autocommit=True)  # type: ignore[arg-type]
-            if connection.info.server_version >= 140000 and not replication:
+            if connection.info.server_version >= 140000:
                 # A statement whose controller was killed ends within seconds instead of running on.
                 connection.execute("SET client_connection_check_interval = '2s'")
+                connection.execute("SET idle_session_timeout = 0")
             return connection
 
     @contextmanager

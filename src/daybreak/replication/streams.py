@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg import errors, sql
@@ -18,6 +19,7 @@ from psycopg import errors, sql
 from daybreak.errors import TransientError
 from daybreak.model import Lsn, Side, TableName
 from daybreak.postgres import secret
+from daybreak.postgres.guard import longest_transaction
 from daybreak.postgres.server import Connection, Server
 
 _TOKEN = TableName("daybreak", "token")
@@ -109,13 +111,49 @@ class Stream:
             publisher.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(str(owner)), role))
 
     def ensure_slot(self, publisher: Connection) -> None:
-        """Create the slot at the present position. Waits for open transactions, 5 s at most."""
-        if self._slot_row(publisher) is not None:
+        """Create the slot at the present position. It waits for transactions that are open now, 10 s at
+        most; then raises TransientError naming the oldest (docs, "Logical Decoding": replication slots)."""
+        if self.slot_present(publisher):
             return
-        with publisher.transaction():
-            publisher.execute("SET LOCAL lock_timeout = '5s'")
-            publisher.execute("SET LOCAL statement_timeout = '5s'")
-            publisher.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [self.slot])
+        with self._naming_the_blocker(publisher):
+            publisher.execute("SET lock_timeout = '10s'")
+            try:
+                publisher.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", [self.slot])
+            finally:
+                publisher.execute("SET lock_timeout = 0")
+
+    def create_slot_with_snapshot(self, publisher: Connection) -> tuple[Connection, str]:
+        """Create the slot on a session of its own and export the snapshot of its starting point.
+
+        Returns that session and the snapshot's name; the snapshot is good while the session stays open
+        and idle (docs, "Streaming Replication Protocol", CREATE_REPLICATION_SLOT). ``publisher`` is
+        another session, asked who blocks where the creation has to wait longer than 10 s."""
+        session = self.publisher.connect("slot", replication=True)
+        try:
+            with self._naming_the_blocker(publisher):
+                session.execute("SET lock_timeout = '10s'")
+                create = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT")
+                row = session.execute(create.format(sql.Identifier(self.slot))).fetchone()
+        except BaseException:
+            session.close()
+            raise
+        assert row is not None, "CREATE_REPLICATION_SLOT returns one row"
+        return session, str(row[2])
+
+    @contextmanager
+    def _naming_the_blocker(self, publisher: Connection) -> Iterator[None]:
+        try:
+            yield
+        except errors.LockNotAvailable as error:
+            raise TransientError(
+                f"{self.publisher.side}: slot {self.slot} has to wait for an open transaction"
+                f" {longest_transaction(publisher)[1]}".rstrip(),
+                "End that transaction; nothing else is held up by this.",
+            ) from error
+
+    def slot_present(self, publisher: Connection) -> bool:
+        """Whether the slot exists, lost or not."""
+        return self._slot_row(publisher) is not None
 
     def advance_slot(self, publisher: Connection) -> None:
         """Move the slot past everything that this server has in its WAL now."""
@@ -202,6 +240,16 @@ class Stream:
                 sql.Identifier(self.slot), sql.Literal(copy_data)
             )
         )
+
+    def subscribed_tables(self, subscriber: Connection) -> frozenset[TableName]:
+        """The tables that the subscription knows, the token table apart."""
+        rows = subscriber.execute(
+            "SELECT n.nspname, c.relname FROM pg_subscription_rel r JOIN pg_subscription s ON s.oid = r.srsubid"
+            " JOIN pg_class c ON c.oid = r.srrelid JOIN pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE s.subname = %s",
+            [self.slot],
+        )
+        return frozenset(TableName(str(a), str(b)) for a, b in rows) - {_TOKEN}
 
     def unsubscribe(self, subscriber: Connection) -> None:
         """Drop the subscription without talking to the publisher; its slot stays."""

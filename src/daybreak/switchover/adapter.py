@@ -13,7 +13,17 @@ from datetime import UTC, datetime
 import psycopg
 
 from daybreak.errors import DaybreakError, InvariantViolated, StateConflict, TransientError
-from daybreak.model import GuardState, MigrationRecord, Policy, Side, SideStatus, Switchover, TableName, Verification
+from daybreak.model import (
+    GuardState,
+    MigrationRecord,
+    Policy,
+    Side,
+    SideStatus,
+    Switchover,
+    SwitchTimings,
+    TableName,
+    Verification,
+)
 from daybreak.ports import Report
 from daybreak.postgres import catalog, control, guard, sequences, settings, tokens
 from daybreak.postgres.inspect import owners
@@ -145,7 +155,7 @@ class PostgresSwitch:
                 raise _Unknown(f"{hot.old}: lost at the commit point: {error}", _FORWARD) from error
         return True
 
-    def _open(self, hot: HotPath, hold: Hold, number: int) -> object:
+    def _open(self, hot: HotPath, hold: Hold, number: int) -> SwitchTimings:
         try:
             return hot.open(hold, number)
         except psycopg.Error as error:
@@ -243,7 +253,8 @@ class PostgresSwitch:
         if snapshots is None:
             return None
         source, target = self.sessions.server(Side.SOURCE), self.sessions.server(Side.TARGET)
-        tables = catalog.user_tables(self.sessions.get(record.primary), self.include, self.exclude)
+        found = catalog.user_tables(self.sessions.get(record.primary), self.include, self.exclude)
+        tables = [table.name for table in found]
         try:
             return compare_snapshots(
                 source,
