@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS daybreak.control (
 );
 CREATE TABLE IF NOT EXISTS daybreak.token (side text PRIMARY KEY, token text NOT NULL, at timestamptz NOT NULL);
 CREATE TABLE IF NOT EXISTS daybreak.route (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     primary_side text NOT NULL,
     read_weight integer NOT NULL,
     at timestamptz NOT NULL

@@ -62,18 +62,18 @@ WHERE t.tgname = %s AND t.tgenabled IN ('O', 'A')
 _STAMP = """
 SELECT md5(coalesce(string_agg(part, ',' ORDER BY part), ''))
 FROM (
-    SELECT 'c' || c.oid || c.relname || c.relkind || c.relreplident || c.relnamespace AS part
+    SELECT concat_ws(':', 'c', c.oid, c.relname, c.relkind, c.relreplident, c.relnamespace) AS part
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
     UNION ALL
-    SELECT 'a' || a.attrelid || sum(('x' || left(md5(a.attnum::text || ':' || a.xmin::text), 8))::bit(32)::bigint)
+    SELECT concat_ws(':', 'a', a.attrelid, sum(hashtext(concat_ws(':', a.attnum, a.xmin))))
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
     WHERE c.oid >= 16384 AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND a.attnum > 0
     GROUP BY a.attrelid
     UNION ALL
-    SELECT 't' || t.oid || t.xmin::text || t.tgenabled FROM pg_trigger t
+    SELECT concat_ws(':', 't', t.oid, t.xmin, t.tgenabled) FROM pg_trigger t
     UNION ALL
-    SELECT 'p' || oid || xmin::text FROM pg_publication_rel
+    SELECT concat_ws(':', 'p', oid, xmin) FROM pg_publication_rel
 ) AS parts
 """
 
