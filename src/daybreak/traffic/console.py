@@ -111,7 +111,8 @@ class Console:
                 if remaining <= 0 or not select.select([pgconn.socket], [], [], remaining)[0]:
                     return False
                 pgconn.consume_input()
-            while (result := pgconn.get_result()) is not None:
+            results = list(iter(pgconn.get_result, None))  # all, or the session can't be used any more
+            for result in results:
                 if result.status == ExecStatus.FATAL_ERROR:
                     raise errors.error_from_result(result, self._connection.info.encoding)
         return True

@@ -42,17 +42,23 @@ def checked_options(text: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def write_entries(path: Path, entries: Mapping[str, Mapping[str, str]]) -> None:
-    """Make the entries, each a name with its keywords, the content of ``path``, atomically.
-
-    Owner and mode stay as they were, so that PgBouncer can read it. Raises PermanentError where
-    the file can't be replaced."""
+def render(entries: Mapping[str, Mapping[str, str]]) -> str:
+    """The file's text for ``entries``, each a name with its keywords; raises ConfigError for a value
+    that the format can't hold."""
     lines = [
         f"{name} = " + " ".join(f"{key}={_quoted(value)}" for key, value in keywords.items())
         for name, keywords in entries.items()
     ]
+    return "\n".join([_HEADER, "[databases]", *lines, ""])
+
+
+def write_entries(path: Path, entries: Mapping[str, Mapping[str, str]]) -> None:
+    """Make ``entries`` the content of ``path``, atomically and durably.
+
+    Owner and mode stay as they were, so that PgBouncer can read it. Raises PermanentError where
+    the file can't be replaced."""
     try:
-        _replace(path.resolve(), "\n".join([_HEADER, "[databases]", *lines, ""]))
+        _replace(path.resolve(), render(entries))
     except OSError as error:
         raise PermanentError(
             f"{path} could not be replaced: {error.strerror}.",

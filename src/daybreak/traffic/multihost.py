@@ -93,7 +93,13 @@ class MultihostRouter:
 
     def clean_up(self) -> None:
         """Unpublish the route. Clients stay where they are."""
-        self._everywhere(lambda connection: connection.execute("DELETE FROM daybreak.route"))
+
+        def unpublish(connection: Connection) -> None:
+            if _value(connection, _HAS_ROUTE):  # else an earlier clean-up came this far
+                self._check(connection)
+                connection.execute("DELETE FROM daybreak.route")
+
+        self._everywhere(unpublish)
 
     def _look(self, side: Side) -> _Seen:
         with self._servers[side].session("route") as connection:
@@ -106,6 +112,7 @@ class MultihostRouter:
 
     def _publish(self, update: LiteralString, values: dict[str, object]) -> None:
         def write(connection: Connection) -> None:
+            self._check(connection)
             if connection.execute(update, values).rowcount == 0:
                 connection.execute(
                     "INSERT INTO daybreak.route (primary_side, read_weight, at)"
@@ -115,15 +122,13 @@ class MultihostRouter:
 
         self._everywhere(write)
 
-    def _everywhere(self, act: Callable[[Connection], object]) -> None:
+    def _everywhere(self, act: Callable[[Connection], None]) -> None:
         """``act`` on both sides; a side that fails doesn't keep the other from it, then it is raised."""
         failed: list[AdapterError] = []
         for side in Side:
             try:
                 with self._servers[side].session("route") as connection, connection.transaction():
-                    self._check(connection)
-                    if _value(connection, _HAS_ROUTE):
-                        act(connection)
+                    act(connection)
             except AdapterError as error:
                 failed.append(error)
         if failed:
