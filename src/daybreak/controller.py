@@ -50,6 +50,7 @@ _REPLICATOR_STEPS = frozenset(
         Step.REVERSE,
     }
 )
+_ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
 _POLL_SECONDS = 0.25
 
 
@@ -138,7 +139,7 @@ class Controller:
         record = self.record()
         self._refuse_early(record, verb, percent)
         record = self._take_charge(record, verb, take_over)
-        if record.phase in {Phase.FINISHED, Phase.ABORTED}:
+        if record.phase in _ENDED:
             return record
         record = self._swap(record, replace(record, intent=Intent(verb, self._clock(), percent)), f"asked: {verb}")
         while record.intent is not None:
@@ -147,11 +148,47 @@ class Controller:
             raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
         return record
 
-    def adopt(self, rebuilt: MigrationRecord) -> MigrationRecord:
-        """Take charge from whoever holds the migration; store ``rebuilt`` where the record is lost."""
+    def adopt(self, rebuild: Callable[[Observation], MigrationRecord]) -> MigrationRecord:
+        """Take charge from whoever holds the migration, and drop what it was asked for.
+
+        Where the record is lost, or older than what the databases went through, ``rebuild`` makes
+        it anew from them, once nobody else can move them any more; what only the old one knew is kept.
+        Raises Refused where neither database knows the migration."""
         stored = self._store.load(self.name)
-        record = self._take_charge(stored or replace(rebuilt, version=0), Verb.VERIFY, take_over=True)
-        return self._swap(record, replace(record, intent=None), "adopted")
+        if stored is not None and stored.phase in _ENDED:
+            return stored
+        found = rebuild(self.observe(stored))
+        generation = max(found.generation, 0 if stored is None else stored.generation)
+        if found.phase not in _ENDED:
+            generation = self._retrying()(self._switch.claim, self._owner, generation, True)
+            stored = self._store.load(self.name)
+            found = rebuild(self.observe(stored))
+        record = stored or MigrationRecord(name=self.name)
+        # Somebody acted since: the databases had a higher generation than this record before the claim.
+        if record.generation < generation - 1 or found.phase in _ENDED:
+            record = replace(
+                record,
+                phase=found.phase,
+                primary=found.primary,
+                read_weight=found.read_weight,
+                switchover=found.switchover,
+                switchovers=found.switchovers,
+            )
+        changed = replace(record, owner=self._owner, generation=generation, intent=None, last_error="")
+        return self._swap(record, changed, "adopted")
+
+    def unfence(self) -> MigrationRecord:
+        """After ``finish``: remove the fence from the old primary, which then takes writes of its own.
+
+        Raises Refused in any other phase."""
+        record = self.record()
+        if record.phase is not Phase.FINISHED:
+            raise Refused(
+                f"Migration {record.name} is {record.phase}, not finished.",
+                "The fence keeps two primaries from being; run `daybreak finish` first.",
+            )
+        self._retrying()(self._switch.unfence, record.primary.other)
+        return self._swap(record, record, "unfenced")
 
     def _refuse_early(self, record: MigrationRecord, verb: Verb, percent: int | None) -> None:
         if (refused := machine.refusal(record, verb)) is not None:
@@ -161,13 +198,21 @@ class Controller:
 
     def _take_charge(self, record: MigrationRecord, verb: Verb, take_over: bool) -> MigrationRecord:
         """Raise the generation in both databases, then in the record."""
-        if record.phase in {Phase.FINISHED, Phase.ABORTED}:
+        if record.phase in _ENDED:
             return record
         if record.phase is Phase.PLANNED and verb is Verb.START and (blockers := _blockers(self._preflight())):
             raise PreflightFailed(blockers)
+        if self._outdated(record):
+            raise StateConflict(
+                f"The databases went through switchovers that this record of {self.name} does not know.",
+                "It was led on from another state file. Use that one, or run `daybreak adopt` to go on from here.",
+            )
         claim = self._retrying()(self._switch.claim, self._owner, record.generation, take_over)
         changed = replace(record, owner=self._owner, generation=claim, last_error="")
         return self._swap(record, changed, f"generation {claim} is ours")
+
+    def _outdated(self, record: MigrationRecord) -> bool:
+        return machine.outdated(record, self._switch.observe(Side.SOURCE), self._switch.observe(Side.TARGET))
 
     def _turn(self) -> MigrationRecord:
         record = self.record()

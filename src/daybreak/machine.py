@@ -13,7 +13,7 @@ was seen (DESIGN: the switchover protocol).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daybreak.model import (
     Advance,
@@ -21,6 +21,7 @@ from daybreak.model import (
     Done,
     Gate,
     GuardState,
+    Intent,
     MigrationRecord,
     Observation,
     Phase,
@@ -29,6 +30,7 @@ from daybreak.model import (
     Policy,
     Refuse,
     Side,
+    SideStatus,
     Step,
     Verb,
     Wait,
@@ -334,6 +336,17 @@ def refusal(record: MigrationRecord, verb: Verb) -> Refuse | None:
     return None
 
 
+def outdated(record: MigrationRecord, source: SideStatus, target: SideStatus) -> bool:
+    """Whether the databases have seen switchovers that ``record`` can't know: then it is somebody's old copy.
+
+    A switchover is recorded before it touches a database, so a record never lags behind by a crash. A
+    side that was closed and not opened since is no primary, whatever the record says."""
+    seen = max(source.closed_by, source.opened_by, target.closed_by, target.opened_by)
+    primary = source if record.primary is Side.SOURCE else target
+    under_way = 0 if record.switchover is None else record.switchover.number
+    return seen > record.switchovers or primary.closed_by > max(primary.opened_by, under_way)
+
+
 def gates(record: MigrationRecord, seen: Observation, policy: Policy) -> tuple[Gate, ...]:
     """Every condition of a switchover with its value now, in the order a person would ask."""
     primary, standby, streams = seen.side(record.primary), seen.side(record.primary.other), seen.replication
@@ -503,6 +516,7 @@ def plan(
     record: MigrationRecord, seen: Observation, policy: Policy, verb: Verb, measured: Mapping[Step, float]
 ) -> Plan:
     """What ``verb`` would do from here. ``measured`` holds seconds that steps took before."""
+    record = replace(record, intent=Intent(verb, seen.at))
     steps: list[PlannedStep] = []
     phases = {record.phase}
     for row in TABLE:

@@ -132,3 +132,6 @@ class Switch(Protocol):
     def clean_up(self, record: MigrationRecord, unfence: bool) -> None:
         """Remove control rows, schema, settings and guard; the fence of the standby stays unless
         ``unfence``."""
+
+    def unfence(self, side: Side) -> None:
+        """After the end of a migration: remove the fence that ``clean_up`` left on ``side``."""
