@@ -46,7 +46,7 @@ class SqliteStateStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStateStore:
@@ -55,11 +55,11 @@ class SqliteStateStore:
 
     def load(self, name: str) -> MigrationRecord | None:
         """See ``StateStore.load``. A file that doesn't exist is not made."""
-        if not self._path.exists():
+        if not self.path.exists():
             return None
         with self._open() as connection:
             row = connection.execute("SELECT body FROM record WHERE name = ?", (name,)).fetchone()
-        return None if row is None else decode(row[0], str(self._path))
+        return None if row is None else decode(row[0], str(self.path))
 
     def compare_and_swap(
         self, record: MigrationRecord, expected_version: int, event: str, step: Step | None, at: datetime, detail: str
@@ -71,7 +71,7 @@ class SqliteStateStore:
             found = 0 if row is None else int(row[0])
             if found != expected_version:
                 raise StateConflict(
-                    f"{self._path}: another process moved {record.name} (version {found}, not {expected_version}).",
+                    f"{self.path}: another process moved {record.name} (version {found}, not {expected_version}).",
                     "Nothing was written. See `daybreak status`, then run the command again.",
                 )
             connection.execute(
@@ -88,7 +88,7 @@ class SqliteStateStore:
 
     def journal(self, name: str) -> tuple[JournalEntry, ...]:
         """See ``StateStore.journal``."""
-        if not self._path.exists():
+        if not self.path.exists():
             return ()
         with self._open() as connection:
             rows = connection.execute(
@@ -99,14 +99,14 @@ class SqliteStateStore:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with _translated(self._path):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _translated(self.path):
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # SQLite would make it readable by everybody; its -wal and -shm files copy these bits.
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
-            connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
             with closing(connection):
                 connection.execute("PRAGMA synchronous = FULL")
-                _prepare(connection, self._path)
+                _prepare(connection, self.path)
                 yield connection
 
 
