@@ -257,15 +257,6 @@ def observe(ground: Ground) -> None:
         here.execute("SELECT * FROM pg_ls_logdir()")
 
 
-def write_under_origin(ground: Ground) -> None:
-    with ground.role() as here, here.transaction():
-        here.execute("SELECT pg_replication_origin_create('daybreak_grants')")
-        here.execute("SELECT pg_replication_origin_oid('daybreak_grants')")
-        here.execute("SELECT pg_replication_origin_session_setup('daybreak_grants')")
-        here.execute("SELECT pg_replication_origin_session_reset()")
-        here.execute("SELECT pg_replication_origin_drop('daybreak_grants')")
-
-
 def read_log(ground: Ground) -> None:
     with ground.role() as here:
         here.execute("SELECT pg_read_file(pg_current_logfile(), 0, 100)")
@@ -283,7 +274,6 @@ ACTIONS: tuple[Callable[[Ground], None], ...] = (
     subscribe,
     terminate,
     observe,
-    write_under_origin,
     read_log,
 )
 
@@ -303,10 +293,6 @@ TAKEN: dict[tuple[str, str], tuple[str, set[str]]] = {
     ),
     ("member-pg-signal-backend", ROLE): ("REVOKE pg_signal_backend FROM {role}", {"terminate"}),
     ("member-pg-monitor", ROLE): ("REVOKE pg_monitor FROM {role}", {"observe", "read_log"}),
-    ("execute-replication-origin", ROLE): (
-        "REVOKE EXECUTE ON FUNCTION pg_replication_origin_session_setup(text) FROM {role}",
-        {"write_under_origin"},
-    ),
     ("execute-read-log", ROLE): (
         "REVOKE EXECUTE ON FUNCTION pg_read_file(text,bigint,bigint) FROM {role}",
         {"read_log"},
@@ -370,14 +356,11 @@ def test_on_rds_the_master_user_gives_it_all(ground: Ground) -> None:
     items = grant_items("rds", ROLE, ground.owners, ground.version_num)
     script = grant_script("rds", Side.SOURCE, ROLE, ground.database, ground.owners, ground.version_num)
     given = ("rds_replication", "pg_create_subscription", "pg_signal_backend", "pg_monitor", *ground.owners)
-    functions = next(item for item in items if item.id == "execute-replication-origin").statement
     with ground.superuser() as postgres:
         postgres.execute("CREATE ROLE rds_replication")
         postgres.execute("CREATE ROLE master CREATEROLE")
         for role in given:
             postgres.execute(sql.SQL("GRANT {} TO master WITH ADMIN OPTION").format(sql.Identifier(role)))
-        to_master = functions.replace(f'"{ROLE.replace(chr(34), chr(34) * 2)}"', "master WITH GRANT OPTION")
-        postgres.execute(to_master.encode())
     try:
         done = ground.run("SET SESSION AUTHORIZATION master;\n" + script)
         assert done.returncode == 0, done.stderr

@@ -20,14 +20,7 @@ Kind = Literal["postgres", "rds"]
 # WITH SET/INHERIT all came with 16 (release notes).
 _DELEGATED = 160000
 
-_ORIGIN_FUNCTIONS = (
-    "pg_replication_origin_create(text)",
-    "pg_replication_origin_drop(text)",
-    "pg_replication_origin_oid(text)",
-    "pg_replication_origin_session_setup(text)",
-    "pg_replication_origin_session_reset()",
-)
-_LOG_FUNCTIONS = ("pg_read_file(text, bigint, bigint)",)
+_READ_FILE = "pg_catalog.pg_read_file(text, bigint, bigint)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,6 @@ def grant_items(kind: Kind, role: str, owners: tuple[str, ...], version_num: int
         *members,
         _member(role, "pg_signal_backend", "It ends the application's sessions on the side that was closed."),
         _member(role, "pg_monitor", "It sees other sessions, walsenders and progress."),
-        _functions(role, "replication-origin", _ORIGIN_FUNCTIONS, "Its own writes carry an origin, or they echo."),
         *((_log(role),) if kind == "postgres" else ()),
     )
 
@@ -161,17 +153,12 @@ def _rds(role: str, modern: bool) -> tuple[GrantItem, ...]:
     return (_member(role, "rds_superuser", why), replication)
 
 
-def _functions(role: str, name: str, functions: tuple[str, ...], why: str, optional: bool = False) -> GrantItem:
-    target = sql.SQL(", ").join(sql.SQL(f"pg_catalog.{one}") for one in functions)
-    statement = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {};").format(target, sql.Identifier(role))
-    held = sql.SQL(
-        "COALESCE((SELECT bool_and(pg_catalog.has_function_privilege(r.oid, f.name, 'EXECUTE'))"
-        " FROM pg_catalog.pg_roles r, unnest({}::text[]) f(name) WHERE r.rolname = {}), false)"
-    ).format(["pg_catalog." + one for one in functions], role)
-    return GrantItem(f"execute-{name}", role, why, _text(statement), held, optional)
-
-
 def _log(role: str) -> GrantItem:
     # REPLICATION already allows a base backup of these files, so this opens nothing new.
     why = "Optional: it quotes the server log where applying a change failed; PostgreSQL says it nowhere else."
-    return _functions(role, "read-log", _LOG_FUNCTIONS, why, optional=True)
+    statement = sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {};").format(sql.SQL(_READ_FILE), sql.Identifier(role))
+    held = sql.SQL(
+        "COALESCE((SELECT pg_catalog.has_function_privilege(oid, {}, 'EXECUTE')"
+        " FROM pg_catalog.pg_roles WHERE rolname = {}), false)"
+    ).format(_READ_FILE, role)
+    return GrantItem("execute-read-log", role, why, _text(statement), held, optional=True)
