@@ -212,7 +212,15 @@ class Controller:
         return self._swap(record, changed, f"generation {claim} is ours")
 
     def _outdated(self, record: MigrationRecord) -> bool:
-        return machine.outdated(record, self._switch.observe(Side.SOURCE), self._switch.observe(Side.TARGET))
+        """Whether the databases have seen switchovers that ``record`` can't know: then it is an old copy.
+
+        A switchover is recorded before it touches a database, so no crash leaves a record behind. And a
+        side that was closed and not opened since is no primary, whatever the record says."""
+        sides = [self._switch.observe(side) for side in Side]
+        number = 0 if record.switchover is None else record.switchover.number
+        primary = next(status for status in sides if status.side is record.primary)
+        seen = max(max(status.closed_by, status.opened_by) for status in sides)
+        return seen > record.switchovers or primary.closed_by > max(primary.opened_by, number)
 
     def _turn(self) -> MigrationRecord:
         record = self.record()
