@@ -400,7 +400,7 @@ class Controller:
 
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=5.0),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
             stop=tenacity.stop_after_delay(self._policy.gate_patience_seconds),
             before_sleep=tell,
             sleep=self._sleep,
