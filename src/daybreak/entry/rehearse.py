@@ -1,0 +1,139 @@
+"""``daybreak rehearse``: a whole migration on two throwaway servers, with live progress and a summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from threading import Event, Thread
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from daybreak.entry import words
+from daybreak.entry.command import FAILED, command
+from daybreak.entry.options import DEFAULT_CONFIG, Json
+from daybreak.lab.rehearsal import Options, Rehearsal
+from daybreak.lab.result import RehearsalResult
+
+_REFRESH_PER_SECOND = 4
+
+
+class RouterName(StrEnum):
+    """The routers that can be rehearsed."""
+
+    MULTIHOST = "multihost"
+    PGBOUNCER = "pgbouncer"
+
+
+def rehearse(
+    source_version: Annotated[int, typer.Option(help="PostgreSQL major version of the source.")] = 17,
+    target_version: Annotated[int, typer.Option(help="PostgreSQL major version of the target.")] = 18,
+    scale: Annotated[float, typer.Option(min=0.01, help="Size of the history; 1 is 100 MB.")] = 1.0,
+    clients: Annotated[int, typer.Option(min=1, max=32, help="Clients that write all the while.")] = 8,
+    router: Annotated[RouterName, typer.Option(help="How the clients find the primary.")] = RouterName.MULTIHOST,
+    json: Json = False,
+) -> None:
+    """Rehearse a migration on this machine: two servers, clients that write, cutover, rollback, cutover.
+
+    Reads no configuration and touches nothing outside a temporary directory. Exit status 1 where a write
+    was lost or doubled, or where a comparison was not clean."""
+    with command("rehearse", DEFAULT_CONFIG, json) as run:
+        rehearsal = Rehearsal(Options(source_version, target_version, scale, clients, router.value))
+        with _watching(rehearsal, run.err):
+            result = rehearsal.run()
+        run.show(result, *_summary(result))
+        if not result.passed:
+            raise typer.Exit(FAILED)
+
+
+class _Board:
+    """The programme with the present stage, the pace of the clients and the lag."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self._rehearsal = rehearsal
+        self._at, self._writes, self._pace = time.monotonic(), 0, 0.0
+
+    def __rich__(self) -> Group:
+        self._measure()
+        grid = Table.grid(padding=(0, 1))
+        now = time.monotonic()
+        for stage in tuple(self._rehearsal.stages):
+            spent = words.duration((stage.ended or now) - stage.began)
+            doing = "" if stage.ended else self._rehearsal.doing
+            mark = Text("✓", "green") if stage.ended else Text("…", "yellow")
+            grid.add_row(mark, Text(stage.title), Text(spent, "dim"), Text(doing, "dim", no_wrap=True))
+        lag = f"{self._rehearsal.lag_ms[-1]:.0f} ms" if self._rehearsal.lag_ms else words.UNKNOWN
+        pace = f"{words.count(self._writes)} writes acknowledged, {self._pace:,.0f}/s, lag {lag}"
+        return Group(grid, Text(pace, "bold"))
+
+    def _measure(self) -> None:
+        now, writes = time.monotonic(), self._rehearsal.acknowledged
+        if now - self._at >= 1 / _REFRESH_PER_SECOND:
+            self._pace = (writes - self._writes) / (now - self._at)
+            self._at, self._writes = now, writes
+
+
+@contextmanager
+def _watching(rehearsal: Rehearsal, console: Console) -> Iterator[None]:
+    """Show the board on a terminal; elsewhere print a line for every stage."""
+    if console.is_terminal:
+        with Live(_Board(rehearsal), console=console, refresh_per_second=_REFRESH_PER_SECOND):
+            yield
+        return
+    over = Event()
+    printer = Thread(target=_print_stages, args=(rehearsal, console, over))
+    printer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        printer.join()
+
+
+def _print_stages(rehearsal: Rehearsal, console: Console, over: Event) -> None:
+    printed = 0
+    while True:
+        last = over.wait(1 / _REFRESH_PER_SECOND)
+        ended = [stage for stage in tuple(rehearsal.stages) if stage.ended]
+        for stage in ended[printed:]:
+            written = words.count(rehearsal.acknowledged)
+            console.print(Text(f"{stage.title}: {words.duration(stage.ended - stage.began)} ({written} writes so far)"))
+        printed = len(ended)
+        if last:
+            return
+
+
+def _summary(result: RehearsalResult) -> tuple[Table, Table, Text]:
+    facts = Table(box=box.SIMPLE, show_header=False)
+    load, lag, ledger, checked = result.full_load, result.lag_ms, result.ledger, result.verify
+    facts.add_row("servers", f"PostgreSQL {result.source_version} to {result.target_version}, router {result.router}")
+    facts.add_row("full load", f"{words.count(load.rows)} rows, {words.size(load.bytes)} in {load.seconds:.1f} s")
+    facts.add_row("lag", f"p50 {lag.p50:g} ms, p99 {lag.p99:g} ms")
+    facts.add_row(
+        "verified",
+        f"{checked.tables} tables, {words.count(checked.rows)} rows, {len(checked.differences)} differences",
+    )
+    facts.add_row(
+        "writes",
+        f"{words.count(ledger.acknowledged)} acknowledged, {ledger.lost} lost, {ledger.duplicated} duplicated,"
+        f" {ledger.ambiguous} ambiguous",
+    )
+    moves = Table("switchover to", "write pause", "gap seen by clients", "client errors", "equal at the fence")
+    moves.box = box.SIMPLE
+    for move in result.switchovers:
+        moves.add_row(
+            move.to,
+            f"{move.write_pause_ms:g} ms",
+            f"{move.client_gap_ms:g} ms",
+            str(move.client_errors),
+            "yes" if move.certified else "NO",
+        )
+    verdict = Text("Passed", "bold green") if result.passed else Text("FAILED", "bold red")
+    return facts, moves, verdict.append(f" in {result.seconds:.0f} s.", "default")
