@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 from psycopg import sql
 from pydantic import SecretStr
+from support import claimed, server_of
 
 from daybreak.config import PgBouncer
 from daybreak.errors import ConfigError, DaybreakError, PermanentError
@@ -20,16 +21,6 @@ from daybreak.ports import Router
 from daybreak.postgres.server import Server
 from daybreak.traffic.multihost import MultihostRouter
 from daybreak.traffic.pgbouncer import PgBouncerRouter
-
-_ROUTE = """
-CREATE SCHEMA daybreak AUTHORIZATION daybreak;
-GRANT USAGE ON SCHEMA daybreak TO PUBLIC;
-CREATE TABLE daybreak.route (
-    single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    primary_side text NOT NULL, read_weight integer NOT NULL, at timestamptz NOT NULL);
-ALTER TABLE daybreak.route OWNER TO daybreak;
-GRANT SELECT ON daybreak.route TO PUBLIC;
-"""
 
 
 @dataclass(frozen=True)
@@ -46,12 +37,7 @@ class World:
 
 
 def servers(pair: Pair) -> dict[Side, Server]:
-    return {
-        side: Server(
-            side, "shop", pair.cluster(side).parameters("daybreak", pair.migration_password, pair.database), {}
-        )
-        for side in Side
-    }
+    return {side: server_of(pair, side) for side in Side}
 
 
 def fence(pair: Pair, writable: Side) -> None:
@@ -65,14 +51,9 @@ def fence(pair: Pair, writable: Side) -> None:
             )
 
 
-def publishable(pair: Pair) -> None:
-    for side in Side:
-        with pair.connect(side) as connection:
-            connection.execute(_ROUTE)
-
-
 def _multihost(pair: Pair) -> World:
-    publishable(pair)
+    for side in Side:
+        claimed(pair, side).close()
     fence(pair, Side.SOURCE)
     router = MultihostRouter(servers(pair), lambda _connection: None)
     return World(router, lambda side: fence(pair, side), can_pause=False)

@@ -8,38 +8,33 @@ from collections.abc import Callable
 import psycopg
 import pytest
 from psycopg import sql
+from support import NAME, claimed, server_of
 
-from daybreak.errors import PermanentError, StateConflict, TransientError
+from daybreak.errors import StateConflict, TransientError
 from daybreak.lab.pair import APPLICATION, Pair
 from daybreak.model import RoutingStatus, Side
-from daybreak.postgres.server import Connection, Server
+from daybreak.postgres.control import fenced
+from daybreak.postgres.server import Connection
 from daybreak.traffic.multihost import MultihostRouter
 
-_ROUTE = """
-CREATE SCHEMA daybreak AUTHORIZATION daybreak;
-GRANT USAGE ON SCHEMA daybreak TO PUBLIC;
-CREATE TABLE daybreak.route (
-    single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    primary_side text NOT NULL, read_weight integer NOT NULL, at timestamptz NOT NULL);
-ALTER TABLE daybreak.route OWNER TO daybreak;
-GRANT SELECT ON daybreak.route TO PUBLIC;
-"""
+
+def _check(generation: int) -> Callable[[Connection], None]:
+    def check(connection: Connection) -> None:
+        with fenced(connection, NAME, generation):
+            pass
+
+    return check
 
 
-def _router(pair: Pair, check: Callable[[Connection], None] = lambda _connection: None) -> MultihostRouter:
-    def server(side: Side) -> Server:
-        parameters = pair.cluster(side).parameters("daybreak", pair.migration_password, pair.database)
-        return Server(side, "shop", parameters, {})
-
-    return MultihostRouter({side: server(side) for side in Side}, check)
+def _router(pair: Pair, generation: int = 1) -> MultihostRouter:
+    return MultihostRouter({side: server_of(pair, side) for side in Side}, _check(generation))
 
 
 @pytest.fixture
 def routed(pair: Pair) -> Pair:
     """A pair with the table of routes, the target closed."""
     for side in Side:
-        with pair.connect(side) as connection:
-            connection.execute(_ROUTE)
+        claimed(pair, side).close()
     _set(pair, Side.TARGET, "default_transaction_read_only", "on")
     return pair
 
@@ -103,12 +98,8 @@ def test_the_application_reads_what_is_published(routed: Pair) -> None:
 
 
 def test_an_older_generation_publishes_nothing(routed: Pair) -> None:
-    def stale(connection: Connection) -> None:
-        connection.execute("UPDATE daybreak.route SET primary_side = 'nobody'")  # rolled back with the rest
-        raise StateConflict("A newer Daybreak took charge.")
-
     _router(routed).point_writer(Side.SOURCE)
-    late = _router(routed, stale)
+    late = _router(routed, generation=0)
     changes: list[Callable[[], None]] = [
         lambda: late.point_writer(Side.TARGET),
         lambda: late.shift_reads(9),
@@ -124,13 +115,12 @@ def test_an_older_generation_publishes_nothing(routed: Pair) -> None:
 def test_cleaning_up_twice_is_fine_and_publishing_after_it_is_not(pair: Pair) -> None:
     router = _router(pair)
     router.clean_up()
-    with pytest.raises(PermanentError, match=r"daybreak\.route"):
+    with pytest.raises(StateConflict, match="cleaned up"):
         router.point_writer(Side.TARGET)
 
 
 def test_a_server_that_is_down_keeps_the_other_from_nothing(own_pair: Pair) -> None:
-    with own_pair.connect(Side.TARGET) as connection:
-        connection.execute(_ROUTE)
+    claimed(own_pair, Side.TARGET).close()
     own_pair.source.stop()
     router = _router(own_pair)
     status = router.observe()

@@ -17,13 +17,13 @@ import psutil
 import psycopg
 import pytest
 from pydantic import SecretStr
+from support import server_of
 
 from daybreak.config import PgBouncer
 from daybreak.errors import ConfigError, PermanentError, StateConflict, TransientError
 from daybreak.lab.bouncer import READER, WRITER, Bouncer
 from daybreak.lab.pair import Pair
 from daybreak.model import RoutingStatus, Side
-from daybreak.postgres.server import Server
 from daybreak.traffic.console import Console
 from daybreak.traffic.deadman import Deadman
 from daybreak.traffic.pgbouncer import PgBouncerRouter
@@ -60,10 +60,7 @@ def _settings(bouncer: Bouncer) -> PgBouncer:
 def _router(
     bouncer: Bouncer, pair: Pair, settings: PgBouncer | None = None, check: Callable[[], None] = lambda: None
 ) -> PgBouncerRouter:
-    def server(side: Side) -> Server:
-        return Server(side, "shop", pair.cluster(side).parameters("daybreak", "", pair.database), {})
-
-    return PgBouncerRouter(settings or _settings(bouncer), {side: server(side) for side in Side}, check)
+    return PgBouncerRouter(settings or _settings(bouncer), {side: server_of(pair, side) for side in Side}, check)
 
 
 @pytest.fixture
