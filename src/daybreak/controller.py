@@ -16,7 +16,15 @@ from datetime import UTC, datetime
 import tenacity
 
 from daybreak import machine
-from daybreak.errors import DaybreakError, Finding, PreflightFailed, Refused, StateConflict, TransientError
+from daybreak.effects import Effects
+from daybreak.errors import (
+    AdapterError,
+    Finding,
+    PreflightFailed,
+    Refused,
+    StateConflict,
+    TransientError,
+)
 from daybreak.model import (
     Advance,
     Done,
@@ -30,27 +38,14 @@ from daybreak.model import (
     Refuse,
     Side,
     Step,
-    Switchover,
     Verb,
     Wait,
 )
 from daybreak.ports import Replicator, Router, StateStore, Switch
 
-_REPLICATOR_STEPS = frozenset(
-    {
-        Step.PREPARE,
-        Step.TRANSFER_SCHEMA,
-        Step.CLOSE_TARGET,
-        Step.LOAD,
-        Step.BUILD_INDEXES,
-        Step.SUBSCRIBE,
-        Step.JOIN_TABLES,
-        Step.ADD_FOREIGN_KEYS,
-        Step.SYNC_SEQUENCES,
-        Step.REVERSE,
-    }
-)
 _ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
+# Were one of these cut off, a server might still carry it out: see Controller._unsure.
+_FENCING = frozenset({Step.SWITCH, Step.OPEN, Step.REOPEN})
 _POLL_SECONDS = 0.25
 
 
@@ -100,13 +95,19 @@ class Controller:
         self._replicator = replicator
         self._router = router
         self._switch = switch
+        self._effects = Effects(replicator, router, switch, policy, clock, self._report, self._mark, self._failed)
         self._policy = policy
         self._owner = owner
         self._tell = listener
         self._preflight = preflight
         self._clock = clock
         self._sleep = sleep
+        self._generation = 0
         self._waiting_since: datetime | None = None
+        self._done_before: tuple[Step, datetime] | None = None
+        # A step that opens or closes was cut off, and its server session may live on: judge by what is
+        # seen only under a new generation, for claiming one waits for that session's end and fences it.
+        self._unsure = False
 
     def record(self) -> MigrationRecord:
         """The stored record, or a fresh one (version 0) where there is none yet."""
@@ -138,12 +139,19 @@ class Controller:
         help. After any of them, and after Ctrl-C, the same call goes on where this one stopped."""
         record = self.record()
         self._refuse_early(record, verb, percent)
-        record = self._take_charge(record, verb, take_over)
         if record.phase in _ENDED:
             return record
+        if record.phase is Phase.PLANNED and verb is Verb.START and (blockers := _blockers(self._preflight())):
+            raise PreflightFailed(blockers)
+        self._stop_if_outdated(record, self.observe(record))
+        record = self._claim(take_over)
+        self._refuse_early(record, verb, percent)
         record = self._swap(record, replace(record, intent=Intent(verb, self._clock(), percent)), f"asked: {verb}")
         while record.intent is not None:
-            record = self._retrying()(self._turn)
+            try:
+                record = self._retrying()(self._turn)
+            except AdapterError as error:
+                record = self._give_up(error)
         if record.last_error:
             raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
         return record
@@ -162,10 +170,12 @@ class Controller:
         if found.phase not in _ENDED:
             generation = self._retrying()(self._switch.claim, self._owner, generation, True)
             stored = self._store.load(self.name)
-            found = rebuild(self.observe(stored))
         record = stored or MigrationRecord(name=self.name)
+        seen = self.observe(record)
+        found = rebuild(seen)
         # Somebody acted since: the databases had a higher generation than this record before the claim.
-        if record.generation < generation - 1 or found.phase in _ENDED:
+        acted = record.generation < generation - 1 or bool(machine.contradiction(record, seen))
+        if acted or found.phase in _ENDED:
             record = replace(
                 record,
                 phase=found.phase,
@@ -193,197 +203,115 @@ class Controller:
     def _refuse_early(self, record: MigrationRecord, verb: Verb, percent: int | None) -> None:
         if (refused := machine.refusal(record, verb)) is not None:
             raise Refused(refused.reason, refused.hint)
-        if percent is not None and (why := self._router.refuse_shift(percent)):
-            raise Refused(f"Reads can't be shifted to {percent} percent: {why}", "Choose another share.")
+        if verb is Verb.SHIFT:
+            why = "no share was named" if percent is None else self._router.refuse_shift(percent)
+            if why:
+                raise Refused(f"Reads can't be shifted to {percent} percent: {why}", "Choose another share.")
 
-    def _take_charge(self, record: MigrationRecord, verb: Verb, take_over: bool) -> MigrationRecord:
-        """Raise the generation in both databases, then in the record."""
-        if record.phase in _ENDED:
-            return record
-        if record.phase is Phase.PLANNED and verb is Verb.START and (blockers := _blockers(self._preflight())):
-            raise PreflightFailed(blockers)
-        if self._outdated(record):
+    def _stop_if_outdated(self, record: MigrationRecord, seen: Observation) -> None:
+        if why := machine.contradiction(record, seen):
             raise StateConflict(
-                f"The databases went through switchovers that this record of {self.name} does not know.",
+                f"This record of {self.name} is not the newest: {why}.",
                 "It was led on from another state file. Use that one, or run `daybreak adopt` to go on from here.",
             )
-        claim = self._retrying()(self._switch.claim, self._owner, record.generation, take_over)
-        changed = replace(record, owner=self._owner, generation=claim, last_error="")
-        return self._swap(record, changed, f"generation {claim} is ours")
 
-    def _outdated(self, record: MigrationRecord) -> bool:
-        """Whether the databases have seen switchovers that ``record`` can't know: then it is an old copy.
-
-        A switchover is recorded before it touches a database, so no crash leaves a record behind. And a
-        side that was closed and not opened since is no primary, whatever the record says."""
-        sides = [self._switch.observe(side) for side in Side]
-        number = 0 if record.switchover is None else record.switchover.number
-        primary = next(status for status in sides if status.side is record.primary)
-        seen = max(max(status.closed_by, status.opened_by) for status in sides)
-        return seen > record.switchovers or primary.closed_by > max(primary.opened_by, number)
+    def _claim(self, take_over: bool) -> MigrationRecord:
+        """Raise the generation in both databases, then in the record, as it is once nobody else can act."""
+        generation = self._retrying()(self._switch.claim, self._owner, self.record().generation, take_over)
+        record = self.record()
+        changed = replace(record, owner=self._owner, generation=generation, last_error="")
+        record = self._swap(record, changed, f"generation {generation} is ours")
+        self._generation, self._unsure = generation, False
+        return record
 
     def _turn(self) -> MigrationRecord:
         record = self.record()
-        if record.owner != self._owner:
+        if record.generation != self._generation:
             raise StateConflict(
                 f"{record.owner or 'Somebody'} has taken over this migration (generation {record.generation}).",
                 "Nothing more was done here. See `daybreak status`.",
             )
-        decision = machine.decide(record, self.observe(record), self._policy)
-        if not isinstance(decision, Wait):
+        if self._unsure:
+            record = self._claim(take_over=True)
+        seen = self.observe(record)
+        self._stop_if_outdated(record, seen)
+        decision = machine.decide(record, seen, self._policy)
+        if isinstance(decision, Wait):
+            self._done_before = None
+        if not (isinstance(decision, Wait) and decision.limited):
             self._waiting_since = None
         match decision:
             case Done(summary=summary):
-                return self._swap(record, replace(record, intent=None), summary)
+                given_up = "" if record.intent is None else record.intent.given_up
+                return self._swap(record, replace(record, intent=None, last_error=given_up), summary)
             case Wait():
                 self._wait(decision)
                 return record
             case Refuse(reason=reason, hint=hint):
-                return self._refuse(record, f"{reason} {hint}".strip())
+                return self._refuse(record, seen, f"{reason} {hint}".strip())
             case Advance(step=step):
+                self._expect_progress(step)
                 return self._advance(record, step)
 
     def _wait(self, decision: Wait) -> None:
         self._tell(Event("wait", text=decision.reason))
         now = self._clock()
         self._waiting_since = self._waiting_since or now
-        if decision.limited and (now - self._waiting_since).total_seconds() > self._policy.gate_patience_seconds:
+        if decision.limited and self._is_long_since(self._waiting_since):
             self._waiting_since = None
-            raise TransientError(
+            raise _OutOfPatience(
                 f"Gave up waiting: {decision.reason}", "Nothing is lost; mend this and run the same command again."
             )
         self._sleep(_POLL_SECONDS)
 
-    def _refuse(self, record: MigrationRecord, reason: str) -> MigrationRecord:
+    def _expect_progress(self, step: Step) -> None:
+        """A step that is needed again right after it was done gets a little time to show, not for ever."""
+        if self._done_before is None or self._done_before[0] is not step:
+            self._done_before = None
+            return
+        if self._is_long_since(self._done_before[1]):
+            self._done_before = None
+            raise _OutOfPatience(
+                f"{step} was done again and again, but both servers look as if it was not.",
+                "See `daybreak status` and the servers' logs; then run the same command again.",
+            )
+        self._sleep(_POLL_SECONDS)
+
+    def _is_long_since(self, then: datetime) -> bool:
+        return (self._clock() - then).total_seconds() > self._policy.gate_patience_seconds
+
+    def _refuse(self, record: MigrationRecord, seen: Observation, reason: str) -> MigrationRecord:
         """Before the commit point a refusal backs out; elsewhere it just ends the intent."""
-        if record.phase is Phase.SWITCHING and record.switchover is not None:
-            given_up = replace(record.switchover, backed_out=reason)
-            return self._swap(record, replace(record, switchover=given_up), f"backing out: {reason}")
+        if (given_up := machine.give_up(record, seen, reason)) is not None:
+            return self._swap(record, given_up, f"backing out: {reason}")
         return self._swap(record, replace(record, intent=None, last_error=reason), f"refused: {reason}")
+
+    def _give_up(self, error: AdapterError) -> MigrationRecord:
+        """Where retrying did not help, undo what was begun if that is possible; raises ``error`` if not."""
+        record = self.record()
+        if record.generation != self._generation or self._unsure:
+            raise error
+        given_up = machine.give_up(record, self.observe(record), str(error))
+        if given_up is None:
+            raise error
+        return self._swap(record, given_up, f"giving up: {error.message}")
 
     def _advance(self, record: MigrationRecord, step: Step) -> MigrationRecord:
         record = self._swap(record, record, "intend", step)
         self._tell(Event("intend", step))
-        changed = self._execute(record, step)
+        self._unsure = step in _FENCING
+        changed = self._effects.execute(record, step)
+        self._unsure = False
         record = self._swap(record, changed, "done", step)
         self._tell(Event("done", step))
+        self._done_before = self._done_before or (step, self._clock())
         return record
 
-    def _execute(self, record: MigrationRecord, step: Step) -> MigrationRecord:
-        """Run the effect of ``step``; returns the record as it shall be stored."""
-        if step in _REPLICATOR_STEPS:
-            self._replicator.perform(step, record.generation, self._report)
-            return record
-        effects: dict[Step, Callable[[MigrationRecord], MigrationRecord]] = {
-            Step.BEGIN: lambda r: replace(r, phase=Phase.LOADING),
-            Step.ENTER_STREAMING: lambda r: replace(r, phase=Phase.STREAMING),
-            Step.VERIFY: lambda r: replace(r, verification=self._switch.verify(r, self._report)),
-            Step.SHIFT_READS: self._shift,
-            Step.ENTER_SWITCHING: self._enter_switching,
-            Step.ARM: self._doing(self._switch.arm),
-            Step.SWITCH: self._hot,
-            Step.OPEN: self._doing(self._switch.open),
-            Step.REOPEN: self._reopen,
-            Step.ROUTE: self._route,
-            Step.SETTLE: self._settle,
-            Step.CERTIFY: self._certify,
-            Step.DISARM: self._doing(self._switch.disarm),
-            Step.END_SWITCH: self._end_switch,
-            Step.CLEAN_UP: self._clean_up,
-            Step.END: self._end,
-        }
-        return effects[step](record)
+    def _mark(self, name: str) -> None:
+        self._tell(Event("mark", Step.SWITCH, name))
 
-    @staticmethod
-    def _doing(effect: Callable[[MigrationRecord], None]) -> Callable[[MigrationRecord], MigrationRecord]:
-        def run(record: MigrationRecord) -> MigrationRecord:
-            effect(record)
-            return record
-
-        return run
-
-    def _shift(self, record: MigrationRecord) -> MigrationRecord:
-        percent = record.intent.percent if record.intent is not None and record.intent.percent is not None else 0
-        self._router.shift_reads(percent)
-        return replace(record, read_weight=percent)
-
-    def _enter_switching(self, record: MigrationRecord) -> MigrationRecord:
-        number = record.switchovers + 1
-        switch = Switchover(number=number, to=record.primary.other, started_at=self._clock())
-        return replace(record, phase=Phase.SWITCHING, switchover=switch, switchovers=number)
-
-    def _hot(self, record: MigrationRecord) -> MigrationRecord:
-        """Pause where the router can, switch, and route at once: clients wait for the last line."""
-        try:
-            self._router.pause(self._policy.max_write_pause_seconds)
-            switched = self._switch.switch(record, lambda name: self._tell(Event("mark", Step.SWITCH, name)))
-        except BaseException:
-            self._router.resume()
-            raise
-        if switched.backed_out:
-            self._router.resume()
-        else:
-            switched = self._try_route(switched)
-        return replace(record, switchover=switched)
-
-    def _try_route(self, switched: Switchover) -> Switchover:
-        """Opening is never undone for a router: where it fails, the ROUTE step tries again."""
-        try:
-            self._router.point_writer(switched.to)
-        except DaybreakError as error:
-            self._tell(Event("retry", Step.ROUTE, error.message))
-            return switched
-        self._tell(Event("mark", Step.SWITCH, "routed"))
-        return replace(switched, routed=True)
-
-    def _reopen(self, record: MigrationRecord) -> MigrationRecord:
-        self._switch.reopen(record)
-        self._router.resume()
-        return record
-
-    def _route(self, record: MigrationRecord) -> MigrationRecord:
-        switch = _under_way(record)
-        self._router.point_writer(switch.to)
-        return replace(record, switchover=replace(switch, routed=True))
-
-    def _settle(self, record: MigrationRecord) -> MigrationRecord:
-        self._switch.settle(record)
-        return replace(record, switchover=replace(_under_way(record), settled=True))
-
-    def _certify(self, record: MigrationRecord) -> MigrationRecord:
-        found = self._switch.compare(record, self._report)
-        switch = replace(_under_way(record), certified=True, certificate=found)
-        return replace(record, switchover=switch, verification=found or record.verification)
-
-    def _end_switch(self, record: MigrationRecord) -> MigrationRecord:
-        switch = _under_way(record)
-        switched = not switch.backed_out
-        primary = switch.to if switched else record.primary
-        aborting = record.intent is not None and record.intent.verb is Verb.ABORT
-        if aborting and switched:
-            error = f"Not aborted: the commit point had been passed, so {primary} is the primary now."
-        else:
-            error = "" if switched or aborting else switch.backed_out
-        return replace(
-            record,
-            phase=Phase.STREAMING,
-            primary=primary,
-            switchover=None,
-            last_switchover=replace(switch, outcome="switched" if switched else f"backed out: {switch.backed_out}"),
-            intent=record.intent if aborting and not switched and primary is Side.SOURCE else None,
-            last_error=error,
-        )
-
-    def _clean_up(self, record: MigrationRecord) -> MigrationRecord:
-        finishing = record.intent is not None and record.intent.verb is Verb.FINISH
-        self._router.clean_up()
-        self._replicator.clean_up(record.generation, keep_target_data=finishing)
-        self._switch.clean_up(record, unfence=not finishing)
-        return record
-
-    def _end(self, record: MigrationRecord) -> MigrationRecord:
-        finishing = record.intent is not None and record.intent.verb is Verb.FINISH
-        return replace(record, phase=Phase.FINISHED if finishing else Phase.ABORTED, intent=None)
+    def _failed(self, step: Step, why: str) -> None:
+        self._tell(Event("retry", step, why))
 
     def _report(self, progress: Progress) -> None:
         self._tell(Event("progress", progress=progress))
@@ -399,9 +327,10 @@ class Controller:
             self._tell(Event("retry", text=str(error)))
 
         return tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
+            retry=tenacity.retry_if_exception(_is_worth_retrying),
             wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
-            stop=tenacity.stop_after_delay(self._policy.gate_patience_seconds),
+            # Counted is the waiting, not the work: a copy of hours that broke off is tried again as well.
+            stop=lambda state: state.idle_for >= self._policy.gate_patience_seconds,
             before_sleep=tell,
             sleep=self._sleep,
             reraise=True,
@@ -419,10 +348,13 @@ class Controller:
         return seconds
 
 
+class _OutOfPatience(TransientError):
+    """Waiting was long enough: not to be retried by this run."""
+
+
+def _is_worth_retrying(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, _OutOfPatience)
+
+
 def _blockers(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if finding.severity == "blocker")
-
-
-def _under_way(record: MigrationRecord) -> Switchover:
-    assert record.switchover is not None, "only reached in phase switching"
-    return record.switchover

@@ -48,7 +48,7 @@ class Verb(StrEnum):
 
 
 class Step(StrEnum):
-    """One journalled, idempotent action. ``machine.TABLE`` says when each is taken."""
+    """One journalled, idempotent action. ``table.TABLE`` says when each is taken."""
 
     BEGIN = "begin"
     PREPARE = "prepare"
@@ -58,7 +58,6 @@ class Step(StrEnum):
     BUILD_INDEXES = "build_indexes"
     SUBSCRIBE = "subscribe"
     JOIN_TABLES = "join_tables"
-    CATCH_UP = "catch_up"
     ADD_FOREIGN_KEYS = "add_foreign_keys"
     SYNC_SEQUENCES = "sync_sequences"
     REVERSE = "reverse"
@@ -221,11 +220,14 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an operator asked for and when; ``percent`` only for ``shift``."""
+    """What an operator asked for and when; ``percent`` only for ``shift``.
+
+    ``given_up`` is the reason why it is not followed any more: what was begun for it is being undone."""
 
     verb: Verb
     asked_at: datetime
     percent: int | None = None
+    given_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
