@@ -1,0 +1,124 @@
+"""``daybreak init``: a configuration to fill in, every key in it with its meaning and default.
+
+Both the file and ``daybreak init --help`` are made from the settings' own fields, so none can be missing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from daybreak.config import Settings
+from daybreak.entry.command import command
+from daybreak.entry.options import DEFAULT_CONFIG, Config, Json
+from daybreak.errors import ConfigError
+
+# What to write where there is no default: required keys as they could be, optional ones commented out.
+_EXAMPLES = {
+    "name": "payments",
+    "source.dsn": "postgresql://daybreak@old.example.net:5432/payments?sslmode=verify-full",
+    "source.password": "env:DAYBREAK_SOURCE_PASSWORD",
+    "target.dsn": "postgresql://daybreak@new.example.net:5432/payments?sslmode=verify-full",
+    "target.password": "env:DAYBREAK_TARGET_PASSWORD",
+    "replication.client_bin": "/usr/lib/postgresql/18/bin",
+    "traffic.pgbouncer.admin_dsn": "postgresql://daybreak@127.0.0.1:6432/pgbouncer",
+    "traffic.pgbouncer.password": "env:PGBOUNCER_ADMIN_PASSWORD",
+    "traffic.pgbouncer.databases_file": "/etc/pgbouncer/daybreak.ini",
+    "traffic.pgbouncer.writer": "payments",
+}
+_HEAD = """\
+# A migration with Daybreak. Keys that are commented out show their defaults, or an example where there is none.
+# Every key can also be given in the environment: DAYBREAK_SOURCE__DSN is dsn in [source].
+# Secrets are best named rather than written here: "env:NAME" or "file:PATH".
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InitReport:
+    """The file that was written."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """One key of the configuration."""
+
+    path: tuple[str, ...]
+    field: FieldInfo
+
+    @property
+    def required(self) -> bool:
+        return self.field.is_required()
+
+    @property
+    def default(self) -> object:
+        """The default as it could stand in the file; None where there is none."""
+        value = None if self.required else self.field.default
+        return list(value) if isinstance(value, tuple) else value
+
+
+def init(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
+    """Write the configuration; see ``help_text``."""
+    with command("init", config, as_json) as run:
+        try:
+            # Only for its owner, who may write a password into it.
+            file = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            raise ConfigError(f"{config} exists and is left alone.", "Name another file with --config.") from None
+        except OSError as error:
+            raise ConfigError(f"{config} cannot be written: {error.strerror}.", "Name another with --config.") from None
+        with os.fdopen(file, "w") as writing:
+            writing.write(template())
+        run.show(InitReport(str(config)), f"Wrote {config}. Fill in name and both servers, then run `daybreak check`.")
+
+
+def help_text() -> str:
+    """The help of the command: every key with its meaning."""
+    lines = [f"  {'.'.join(key.path)}: {key.field.description}" for _, keys in _sections() for key in keys]
+    return "Write a commented configuration; never overwrites one.\n\n\b\nIts keys:\n" + "\n".join(lines)
+
+
+def template() -> str:
+    """The text of a new configuration."""
+    return "\n".join([_HEAD, *(_section(section, keys) for section, keys in _sections())])
+
+
+def keys() -> Iterator[str]:
+    """Every key, dotted, in the order of the file."""
+    for _, found in _sections():
+        for key in found:
+            yield ".".join(key.path)
+
+
+def _sections() -> Iterator[tuple[tuple[str, ...], list[_Key]]]:
+    yield from _walk((), Settings)
+
+
+def _walk(path: tuple[str, ...], model: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], list[_Key]]]:
+    nested = {name: inner for name, field in model.model_fields.items() if (inner := _model_of(field)) is not None}
+    yield path, [_Key((*path, name), field) for name, field in model.model_fields.items() if name not in nested]
+    for name, inner in nested.items():
+        yield from _walk((*path, name), inner)
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel] | None:
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+def _section(path: tuple[str, ...], found: list[_Key]) -> str:
+    # A section that may be missing altogether has required keys of its own: it is commented out whole.
+    optional = len(path) > 1
+    lines = [f"{'# ' if optional else ''}[{'.'.join(path)}]"] if path else []
+    for key in found:
+        dotted = ".".join(key.path)
+        value = json.dumps(_EXAMPLES.get(dotted, "") if key.default is None else key.default, ensure_ascii=False)
+        hidden = optional or not key.required
+        lines += [f"# {key.field.description}", f"{'# ' if hidden else ''}{key.path[-1]} = {value}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,130 @@
+"""The only place where settings become objects: stores, sessions, routers and the controller over them.
+
+Nothing is connected here; every connection is opened when it is first needed."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from daybreak.config import Settings
+from daybreak.controller import Controller, Listener
+from daybreak.errors import AdapterError, Finding, TransientError
+from daybreak.model import Side
+from daybreak.ports import Replicator, Router, StateStore, Switch
+from daybreak.postgres.control import fenced
+from daybreak.postgres.server import Connection, Server, translated
+from daybreak.postgres.sessions import Sessions
+from daybreak.preflight import run_checks
+from daybreak.replication.native import NativeReplicator
+from daybreak.store.sqlite import SqliteStateStore
+from daybreak.switchover.adapter import PostgresSwitch
+from daybreak.traffic.multihost import MultihostRouter
+from daybreak.traffic.pgbouncer import PgBouncerRouter
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One migration with its adapters; a context manager that closes the standing connections."""
+
+    settings: Settings
+    store: StateStore
+    sessions: Sessions
+    replicator: Replicator
+    router: Router
+    switch: Switch
+    preflight: Callable[[], tuple[Finding, ...]]
+    controller: Controller
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.sessions.close()
+
+
+def build(settings: Settings, listener: Listener = lambda _event: None) -> Runtime:
+    """The runtime of ``settings``; ``listener`` hears what the controller does.
+
+    Raises ConfigError where a router's settings can't be used."""
+    state_file = Path(settings.state.url.removeprefix("sqlite:///"))
+    store = SqliteStateStore(state_file)
+    sessions = Sessions(server(settings, Side.SOURCE), server(settings, Side.TARGET))
+    rules, policy = settings.replication, settings.policy()
+    replicator = NativeReplicator(
+        migration=settings.name,
+        sessions=sessions,
+        include=rules.include,
+        exclude=rules.exclude,
+        jobs=rules.jobs,
+        client_bin=rules.client_bin,
+        policy=policy,
+        work_dir=state_file.parent,
+    )
+    router = _router(settings, sessions)
+    switch = PostgresSwitch(settings.name, sessions, rules.include, rules.exclude, rules.jobs, policy)
+    preflight = partial(run_checks, settings, sessions)
+    controller = Controller(
+        name=settings.name,
+        store=store,
+        replicator=replicator,
+        router=router,
+        switch=switch,
+        policy=policy,
+        owner=owner(),
+        listener=listener,
+        preflight=preflight,
+    )
+    return Runtime(settings, store, sessions, replicator, router, switch, preflight, controller)
+
+
+def server(settings: Settings, side: Side) -> Server:
+    """How ``side`` is reached, by Daybreak and by the other server."""
+    here = settings.server(side)
+    return Server(side, settings.name, here.parameters(), here.peer_parameters())
+
+
+def owner() -> str:
+    """This process, as people recognise it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()} pid {os.getpid()}"
+
+
+def _router(settings: Settings, sessions: Sessions) -> Router:
+    servers = {side: sessions.server(side) for side in Side}
+    traffic = settings.traffic
+    if traffic.router == "pgbouncer" and traffic.pgbouncer is not None:
+        return PgBouncerRouter(traffic.pgbouncer, servers, partial(_still_ours, settings.name, sessions))
+
+    def check(connection: Connection) -> None:
+        with fenced(connection, settings.name, sessions.generation):
+            pass
+
+    return MultihostRouter(servers, check)
+
+
+def _still_ours(migration: str, sessions: Sessions) -> None:
+    """Ask the servers that answer whether our generation still acts: routing must not wait for a dead one.
+
+    Raises StateConflict where it doesn't, TransientError where no server answers."""
+    silent = []
+    for side in Side:
+        try:
+            with translated(str(side)), fenced(sessions.get(side), migration, sessions.generation):
+                pass
+        except AdapterError as error:
+            silent.append(error.message)
+    if len(silent) == len(Side):
+        raise TransientError(f"Neither server answers: {'; '.join(silent)}", "Start them or mend the network.")
