@@ -122,7 +122,7 @@ def test_status_before_anything_and_while_a_server_is_down(run: Cli) -> None:
 
 def test_check_prints_findings_and_blocks(run: Cli) -> None:
     assert run.json("check") == {"findings": []}
-    run.findings = (Finding("inline-password", "warning", "source", "w", "f"), BLOCKER)
+    run.findings = (BLOCKER, Finding("inline-password", "warning", "source", "w", "f"))
     found = run.json("check", code=1)
     first = found["findings"]
     assert isinstance(first, list)

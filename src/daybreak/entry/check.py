@@ -19,14 +19,11 @@ class CheckReport:
     findings: tuple[Finding, ...]
 
 
-_ORDER = {"blocker": 0, "warning": 1, "info": 2}
-
-
 def check(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Look at both servers and say what stands in the way; exit 1 where something blocks."""
     with command("check", config, as_json) as run:
         with run.runtime() as runtime:
-            found = tuple(sorted(runtime.preflight(), key=lambda finding: _ORDER[finding.severity]))
+            found = runtime.preflight()
         blockers = sum(finding.severity == "blocker" for finding in found)
         summary = f"{blockers} blocker(s): mend them, then check again." if blockers else "Ready for `daybreak start`."
         run.show(CheckReport(found), *([render.findings(found), ""] if found else []), summary)
