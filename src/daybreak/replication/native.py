@@ -94,7 +94,7 @@ class NativeReplicator:
                 stream.drop_publication(there)
                 stream.drop_role(there)
             if not keep_target_data and "schema" in control.done_steps(self.sessions.get(Side.TARGET)):
-                schema.drop_transferred(self.sessions.get(Side.TARGET))
+                schema.drop_transferred(self.sessions.get(Side.TARGET), self.migration, generation)
 
     # --- the steps
 
@@ -117,7 +117,7 @@ class NativeReplicator:
         self._done("prepare")
 
     def _transfer_schema(self, report: Report) -> None:
-        schema.transfer_pre_data(self._schema_job(report))
+        _tell(schema.transfer_pre_data(self._schema_job(report)), report)
         self._done("schema")
 
     def _close_target(self, _report: Report) -> None:
@@ -192,7 +192,7 @@ class NativeReplicator:
             )
 
     def _build_indexes(self, report: Report) -> None:
-        schema.build_indexes(self._schema_job(report))
+        _tell(schema.build_indexes(self._schema_job(report)), report)
         self._done("indexes")
 
     def _subscribe(self, _report: Report) -> None:
@@ -210,7 +210,7 @@ class NativeReplicator:
         forward.refresh(target, copy_data=True)
 
     def _add_foreign_keys(self, report: Report) -> None:
-        schema.add_foreign_keys(self._schema_job(report))
+        _tell(schema.add_foreign_keys(self._schema_job(report)), report)
         self._done("foreign_keys")
 
     def _sync_sequences(self, report: Report) -> None:
@@ -248,6 +248,12 @@ class NativeReplicator:
         rows = target.execute("SELECT schema_name, table_name FROM daybreak.table_load WHERE state = 'join'")
         return frozenset(TableName(str(a), str(b)) for a, b in rows)
 
+    def _schema_job(self, report: Report) -> schema.SchemaJob:
+        source, target = self.sessions.server(Side.SOURCE), self.sessions.server(Side.TARGET)
+        return schema.SchemaJob(
+            source, target, self._tools(), self.sessions.generation, self.include, self.exclude, self.jobs, report
+        )
+
     def _tools(self) -> Installation:
         majors = [self.sessions.get(side).info.server_version // 10000 for side in Side]
         return client_tools(majors[0], majors[1], self.client_bin)
@@ -264,3 +270,11 @@ class NativeReplicator:
             with contextlib.suppress(psycopg.Error):
                 self._snapshot[0].close()
         self._snapshot = None
+
+
+def _tell(done: schema.SchemaReport, report: Report) -> None:
+    """What could not be taken over is said while it happens; ``check`` has the fix for it."""
+    for role in done.missing_roles:
+        report(Progress(f"role {role} is missing on the target: what it owns or was granted is left out"))
+    for what in done.left_out:
+        report(Progress(f"left out: {what}"))
