@@ -34,7 +34,7 @@ selected AS (
     JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_class r ON c.relispartition AND r.oid = pg_partition_root(c.oid)
     LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace
-    WHERE c.relkind = ANY({kinds}::"char"[]) AND c.relpersistence = 'p'
+    WHERE c.relkind = ANY({kinds}::"char"[]) AND c.relpersistence = ANY({persistence}::"char"[])
       AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'daybreak')
       AND NOT EXISTS (
           SELECT FROM pg_depend d
@@ -85,6 +85,12 @@ FROM selected s, LATERAL (
 ORDER BY s.nspname, s.relname
 """
 )
+_EXCLUDED = sql.SQL(
+    """
+SELECT oid FROM (WITH {everything} SELECT oid FROM selected) everything
+EXCEPT SELECT oid FROM (WITH {wanted} SELECT oid FROM selected) wanted
+"""
+)
 _GUARDABLE = sql.SQL("WITH {selected} SELECT nspname, relname FROM selected ORDER BY 1, 2")
 
 # Names and words only, no oid and nothing of one version, in an order that no collation decides.
@@ -102,11 +108,12 @@ enums AS (
         SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
     GROUP BY t.oid
 ),
+-- Since 17 partitions inherit identity columns, before it they did not: the parent's say it all.
 parts AS (
     SELECT format('table %I.%I %s %s (%s) (%s) %s %s', s.nspname, s.relname, s.relkind, s.relreplident,
         (
             SELECT string_agg(format('%I %s %s %s %s %s', a.attname, format_type(a.atttypid, a.atttypmod),
-                a.attnotnull, a.attidentity, a.attgenerated,
+                a.attnotnull, CASE WHEN NOT s.relispartition THEN a.attidentity END, a.attgenerated,
                 CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation END
                 ), ',' ORDER BY a.attname)
             FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
@@ -169,6 +176,15 @@ def guardable_tables(connection: Connection, include: Sequence[str], exclude: Se
     return tuple(TableName(str(schema), str(name)) for schema, name in connection.execute(query))
 
 
+def excluded_relations(connection: Connection, include: Sequence[str], exclude: Sequence[str]) -> tuple[int, ...]:
+    """Oids of the tables and partitioned parents that the patterns leave out. Unlogged ones count as
+    being in where they match: their definition is moved, their rows are not."""
+    query = _EXCLUDED.format(
+        everything=selected("rp", ("*.*",), (), "pu"), wanted=selected("rp", include, exclude, "pu")
+    )
+    return tuple(int(str(oid)) for (oid,) in connection.execute(query))
+
+
 def fingerprint(connection: Connection, include: Sequence[str], exclude: Sequence[str]) -> str:
     """A digest of the structure that replication depends on, equal on two servers of any versions that
     hold the same: tables, partitions, columns with types and generation, keys, enum labels.
@@ -179,9 +195,9 @@ def fingerprint(connection: Connection, include: Sequence[str], exclude: Sequenc
     return str(row[0])
 
 
-def selected(kinds: str, include: Sequence[str], exclude: Sequence[str]) -> sql.Composed:
-    """Common table expressions of which the last, ``selected``, holds the wanted relations (``kinds``:
-    letters of pg_class.relkind)."""
+def selected(kinds: str, include: Sequence[str], exclude: Sequence[str], persistence: str = "p") -> sql.Composed:
+    """Common table expressions of which the last, ``selected``, holds the wanted relations (``kinds``
+    and ``persistence``: letters of pg_class.relkind and relpersistence)."""
     included, excluded = (tuple(map(like_patterns, patterns)) for patterns in (include, exclude))
     return SELECTED.format(
         included_schemas=sql.Literal([schema for schema, _ in included]),
@@ -189,6 +205,7 @@ def selected(kinds: str, include: Sequence[str], exclude: Sequence[str]) -> sql.
         excluded_schemas=sql.Literal([schema for schema, _ in excluded]),
         excluded_names=sql.Literal([name for _, name in excluded]),
         kinds=sql.Literal(list(kinds)),
+        persistence=sql.Literal(list(persistence)),
     )
 
 

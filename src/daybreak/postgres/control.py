@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS daybreak.table_load (
     seconds double precision NOT NULL,
     PRIMARY KEY (schema_name, table_name)
 );
+CREATE TABLE IF NOT EXISTS daybreak.statement (digest text PRIMARY KEY);
 CREATE SEQUENCE IF NOT EXISTS daybreak.guard_flag MINVALUE 1 MAXVALUE 2 START 1;
 GRANT USAGE ON SCHEMA daybreak TO PUBLIC;
 GRANT SELECT ON daybreak.route TO PUBLIC;
@@ -193,7 +194,10 @@ def retire(connection: Connection) -> None:
     """Of a side that stays fenced keep only what the fence needs, under generation 0 (nobody acts)."""
     with connection.transaction():
         connection.execute("UPDATE daybreak.control SET generation = 0, owner = ''")
-        connection.execute("DROP TABLE IF EXISTS daybreak.token, daybreak.route, daybreak.done, daybreak.table_load")
+        connection.execute(
+            "DROP TABLE IF EXISTS daybreak.token, daybreak.route, daybreak.done, daybreak.table_load,"
+            " daybreak.statement"
+        )
 
 
 def drop_schema(connection: Connection) -> None:

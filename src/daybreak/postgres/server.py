@@ -177,4 +177,6 @@ class Server:
 
     def peer_conninfo(self, user: str, password: str, application_name: str) -> str:
         """The conninfo by which the other server's subscription connects here. Holds a password."""
-        return conninfo.make_conninfo("", **{**self.peer, "user": user, "password": password}, application_name=application_name)
+        return conninfo.make_conninfo(
+            "", **{**self.peer, "user": user, "password": password}, application_name=application_name
+        )
