@@ -1,0 +1,119 @@
+"""A switchover that can't go on backs out by itself: it costs the application a pause and not one error,
+and leaves the primary as it was (I4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from rehearsal.points import at
+from rehearsal.shared import Shared
+from rehearsal.traces import guarded, portrait
+from rehearsal.world import World
+
+from daybreak.errors import Refused
+from daybreak.lab.pair import OWNER, Pair
+from daybreak.model import Side, Verb
+
+LIMITS = {"max_write_pause_seconds": 1.0, "gate_patience_seconds": 3.0, "max_transaction_seconds": 2.0}
+
+
+@dataclass
+class Disturbance:
+    """What gets in the way, made by ``begin`` and ended by ``end``."""
+
+    pair: Pair
+    stack: ExitStack
+
+    def lock_on_the_standby(self) -> None:
+        """Nothing is applied to this table: the drain does not end."""
+        session = self._session(Side.TARGET, "postgres")
+        session.execute("BEGIN; LOCK TABLE payments.transfers IN ACCESS EXCLUSIVE MODE")
+
+    def writer_that_does_not_finish(self) -> None:
+        """The hold waits for it."""
+        session = self._session(Side.SOURCE)
+        session.execute("BEGIN; INSERT INTO payments.events (account_id, note) VALUES (-2, 'slow')")
+
+    def prepared_writer(self) -> None:
+        """Likewise, and no session shows it."""
+        session = self._session(Side.SOURCE)
+        session.execute("BEGIN; INSERT INTO payments.events (account_id, note) VALUES (-2, 'prepared')")
+        session.execute("PREPARE TRANSACTION 'slow'")
+        self.stack.callback(lambda: session.execute("ROLLBACK PREPARED 'slow'"))
+
+    def new_table(self) -> None:
+        """It is on one side only, neither guarded nor published."""
+        self._session(Side.SOURCE).execute("CREATE TABLE payments.new (id bigint PRIMARY KEY)")
+        self.stack.callback(lambda: self._session(Side.SOURCE).execute("DROP TABLE payments.new"))
+
+    def new_column(self) -> None:
+        """Rows that have it could not be applied."""
+        self._session(Side.SOURCE).execute("ALTER TABLE payments.limits ADD COLUMN note text")
+        drop = "ALTER TABLE payments.limits DROP COLUMN note"
+        self.stack.callback(lambda: self._session(Side.SOURCE).execute(drop))
+
+    def _session(self, side: Side, user: str = OWNER) -> psycopg.Connection[tuple[object, ...]]:
+        session = self.pair.connect(side, user)
+        self.stack.callback(session.close)
+        return session
+
+
+Act = Callable[[Disturbance], None]
+EVERYTHING: list[Act] = [
+    Disturbance.lock_on_the_standby,
+    Disturbance.writer_that_does_not_finish,
+    Disturbance.prepared_writer,
+    Disturbance.new_table,
+    Disturbance.new_column,
+]
+
+
+def undisturbed(world: World, began: float) -> None:
+    """The application is where it was, and no client saw an error."""
+    assert guarded(world.pair, Side.SOURCE) == []
+    assert world.probes.primaries() == [Side.SOURCE]
+    assert world.workload.ledger.failures(began) == ()
+
+
+@pytest.mark.parametrize(
+    ("act", "point"),
+    [
+        *((act, "intend switch") for act in EVERYTHING),
+        (Disturbance.lock_on_the_standby, "mark held"),
+    ],
+)
+def test_a_pause_and_no_error(shared: Shared, act: Act, point: str) -> None:
+    with shared.streaming() as world:
+        before, began = portrait(world.pair, Side.SOURCE), time.monotonic()
+        with ExitStack() as stack:
+            disturbance = Disturbance(world.pair, stack)
+            with world.runtime(at(point, lambda: act(disturbance))) as runtime, pytest.raises(Refused):
+                runtime.controller.run(Verb.CUTOVER)
+            world.writes_go_on()
+        assert portrait(world.pair, Side.SOURCE) == before
+        undisturbed(world, began)
+
+
+@pytest.mark.parametrize("act", EVERYTHING)
+def test_gates_that_are_red_before_it_begins(shared: Shared, act: Act) -> None:
+    with shared.streaming() as world:
+        began = time.monotonic()
+        with ExitStack() as stack:
+            act(Disturbance(world.pair, stack))
+            with world.runtime() as runtime, pytest.raises(Refused):
+                runtime.controller.run(Verb.CUTOVER)
+            world.writes_go_on()
+        undisturbed(world, began)
+
+
+def test_nothing_in_the_way_any_more(shared: Shared) -> None:
+    with shared.streaming() as world:
+        world.must("cutover")
+        world.writes_go_on()
+        world.books_are_clean(Side.TARGET)
+        assert world.probes.primaries() == [Side.SOURCE, Side.TARGET]

@@ -1,0 +1,65 @@
+"""``daybreak rehearse`` itself: what it prints, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from daybreak.lab.bouncer import find_pgbouncer
+
+ROUTERS = [
+    "multihost",
+    pytest.param("pgbouncer", marks=pytest.mark.skipif(find_pgbouncer() is None, reason="pgbouncer is not installed")),
+]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "daybreak.entry.cli", "rehearse", "--scale", "0.05", *arguments]
+
+
+def left_behind(before: set[str]) -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("daybreak-*")} - before
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_a_rehearsal_passes(router: str) -> None:
+    done = subprocess.run(command("--router", router, "--json"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [switch["to"] for switch in result["switchovers"]] == ["target", "source", "target"]
+    assert (result["ledger"]["lost"], result["ledger"]["duplicated"]) == (0, 0)
+    assert result["ledger"]["acknowledged"] >= 1000
+    assert result["verify"]["differences"] == []
+    assert result["full_load"]["rows"] > 1000
+    if router == "pgbouncer":
+        assert [switch["client_errors"] for switch in result["switchovers"]] == [0, 0, 0]
+
+
+def test_a_version_that_is_not_there() -> None:
+    done = subprocess.run(command("--source-version", "9"), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "No PostgreSQL 9 server" in done.stderr
+
+
+def test_ctrl_c_takes_the_servers_along(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    before = left_behind(set())
+    process = subprocess.Popen(command(), stderr=subprocess.PIPE, text=True, env=environment)
+    with process:
+        assert process.stderr is not None
+        assert "start both servers" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    deadline = time.monotonic() + 20
+    while left_behind(before) or list(tmp_path.glob("daybreak-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

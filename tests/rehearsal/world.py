@@ -1,0 +1,137 @@
+"""A migration under load whose controllers are processes of their own, so that they can be killed: the
+clients, their ledger and the probes live here and go on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+from rehearsal.probes import Probes
+
+from daybreak.config import load_settings
+from daybreak.controller import Listener
+from daybreak.lab import payments
+from daybreak.lab.bouncer import Bouncer
+from daybreak.lab.configuration import write_configuration
+from daybreak.lab.pair import APPLICATION, Pair
+from daybreak.lab.workload import Workload
+from daybreak.model import Side
+from daybreak.wiring import Runtime, build
+
+SCALE = 0.02
+NAME = "rehearsed"
+_TESTS = Path(__file__).parent.parent
+_FEW = 20
+_RUN_SECONDS = 120.0
+_LIMITS: Mapping[str, float] = {"max_write_pause_seconds": 3.0, "gate_patience_seconds": 20.0}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a controller ended: its exit code (negative: the signal) and what it printed."""
+
+    code: int
+    said: Mapping[str, str]
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self.code == -signal.SIGKILL
+
+
+@dataclass
+class World:
+    """One migration of ``pair``. Use as a context manager: clients write and probes ask inside it."""
+
+    pair: Pair
+    directory: Path
+    limits: Mapping[str, float] = field(default_factory=dict)
+    bouncer: Bouncer | None = None
+    clients: int = 4
+    rate_per_second: float = 200.0
+    scale: float = SCALE
+    replication: Mapping[str, str | int] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        payments.create(self.pair, self.scale)
+        self.config = write_configuration(
+            self.pair,
+            self.directory,
+            name=NAME,
+            bouncer=self.bouncer,
+            cutover={**_LIMITS, **self.limits},
+            replication={"jobs": 2, **self.replication},
+        )
+        with ExitStack() as stack:
+            rate = self.rate_per_second
+            self.workload = Workload(self.pair, clients=self.clients, rate_per_second=rate, bouncer=self.bouncer)
+            stack.enter_context(self.workload)
+            self.probes = stack.enter_context(Probes(self.pair))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def drive(self, verb: str, point: str = "", action: str = "KILL") -> subprocess.Popen[str]:
+        """Start a controller that runs ``verb``; at ``point`` it sends ``action`` to itself."""
+        command = [
+            sys.executable,
+            "-m",
+            "rehearsal.driver",
+            str(self.config),
+            verb,
+            *([point, action] if point else []),
+        ]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_TESTS)
+
+    def run(self, verb: str, point: str = "", action: str = "KILL") -> Ended:
+        """``drive``, to its end."""
+        return ended(self.drive(verb, point, action))
+
+    def must(self, *verbs: str) -> None:
+        """Run ``verbs`` one after the other; all must succeed."""
+        for verb in verbs:
+            found = self.run(verb)
+            assert found.code == 0, (verb, found.said)
+
+    @contextmanager
+    def runtime(self, listener: Listener = lambda _event: None) -> Iterator[Runtime]:
+        """A runtime in this process."""
+        with build(load_settings(self.config), listener) as runtime:
+            yield runtime
+
+    def writes_go_on(self) -> None:
+        """Clients are acknowledged again; raises TimeoutError where they are not."""
+        self.workload.wait_for_writes(_FEW, timeout_seconds=30.0)
+
+    def books_are_clean(self, primary: Side) -> None:
+        """Stop the clients, hold their ledger against ``primary``, and let them go on."""
+        self.workload.stop()
+        report = self.workload.report(self.pair.dsn(primary, APPLICATION))
+        assert report.clean, report
+        self.workload.start()
+
+
+def ended(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a controller and read what it printed."""
+    with process:
+        output, _ = process.communicate(timeout=_RUN_SECONDS)
+    return Ended(process.returncode, json.loads(output) if output else {})
+
+
+def wait_until_stopped(process: subprocess.Popen[str]) -> None:
+    """Wait for a controller that sends itself SIGSTOP."""
+    there = psutil.Process(process.pid)
+    while there.status() != psutil.STATUS_STOPPED:
+        assert process.poll() is None, "it ended before it came to that point"
+        time.sleep(0.01)
