@@ -13,8 +13,9 @@ from daybreak.entry import words
 from daybreak.entry.reports import CertificateReport, SwitchoverReport, VerificationReport
 from daybreak.entry.status_report import ServerReport, StatusReport
 from daybreak.errors import Finding
-from daybreak.model import Plan
+from daybreak.model import Phase, Plan
 
+_RUNNING = frozenset({Phase.LOADING, Phase.STREAMING, Phase.SWITCHING})
 _SEVERITY = {"blocker": "bold red", "warning": "yellow", "info": "dim"}
 
 
@@ -44,8 +45,7 @@ def status(report: StatusReport) -> RenderableType:
             parts += [Text(), switchover(switch)]
     if report.blockers:
         rows = [(Text(b.name, "red"), b.value, b.fix) for b in report.blockers]
-        parts += [Text(), table("In the way of a switchover" if report.streams.forward is not None else "In the way",
-                                ("what", "now", "fix"), rows)]  # fmt: skip
+        parts += [Text(), table("In the way", ("what", "now", "fix"), rows)]
     return Group(*parts)
 
 
@@ -53,6 +53,15 @@ def _facts(report: StatusReport) -> Iterable[tuple[str, str]]:
     yield "migration", report.name
     yield "phase", f"{report.phase}, asked to {report.asked}" if report.asked else str(report.phase)
     yield "primary", f"{report.primary}, {report.read_weight}% of reads on the target"
+    if report.phase in _RUNNING:
+        yield from _running_facts(report)
+    if report.owner:
+        yield "last run by", f"{report.owner}, generation {report.generation}"
+    if report.last_error:
+        yield "last error", report.last_error
+
+
+def _running_facts(report: StatusReport) -> Iterable[tuple[str, str]]:
     if report.tables_total is not None:
         rows = words.count(report.rows_copied or 0)
         sizes = f"{words.size(report.bytes_copied)} of {words.size(report.bytes_total)}"
@@ -65,10 +74,6 @@ def _facts(report: StatusReport) -> Iterable[tuple[str, str]]:
     router = report.router
     yield "router", router.problem or f"writers go to the {router.writer}{', paused' if router.paused else ''}"
     yield "verified", "never" if report.verification is None else _verified(report.verification)
-    if report.owner:
-        yield "last run by", f"{report.owner}, generation {report.generation}"
-    if report.last_error:
-        yield "last error", report.last_error
 
 
 def _streams(report: StatusReport) -> str:

@@ -174,10 +174,10 @@ def _eta_seconds(record: MigrationRecord, seen: Observation, journal: Sequence[J
 
 
 def _blockers(record: MigrationRecord, seen: Observation, policy: Policy) -> tuple[BlockerReport, ...]:
-    """While streaming, the red gates of a switchover; before that, what keeps ``start`` from going on."""
+    """Once streaming, the red gates of a switchover; before that, what keeps ``start`` from going on."""
     if record.phase in _ENDED:
         return ()
     red: list[Gate] = [gate for gate in gates(record, seen, policy) if not gate.ok]
     if record.phase in {Phase.PLANNED, Phase.LOADING}:
-        red = [gate for gate in red if gate.name in {"servers reachable", "replication healthy", "router"}]
+        red = [gate for gate in red if gate.name in {"servers reachable", "replication healthy"}]
     return tuple(BlockerReport(gate.name, gate.value, gate.fix) for gate in red)
