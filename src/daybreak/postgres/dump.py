@@ -36,9 +36,7 @@ _NEXT_SETTINGS = re.compile(r"(?:\s*^SET default_\w+ = [^\n]*;\s*)+\Z", re.MULTI
 # pg_dump takes it for one that somebody set, and an older server refuses it.
 _INTERNAL_OPTION = re.compile(r" SET \((?:(.*), )?pg_attver=\d+(?:, (.*))?\);$", re.MULTILINE)
 _WITH_COLUMNS = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"})
-_VARYING = re.compile(
-    r"^(-- Dumped (from|by) |\\(un)?restrict ).*\n|^ALTER .* SET \(pg_attver=\d+\);\n", re.MULTILINE
-)
+_VARYING = re.compile(r"^(-- Dumped (from|by) |\\(un)?restrict ).*\n|^ALTER .* SET \(pg_attver=\d+\);\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
