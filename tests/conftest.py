@@ -12,18 +12,17 @@ TLS; a test gets its own *databases* (``pair``). The pair of versions is 17 -> 1
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from support import Clusters
 
 from daybreak.errors import ConfigError
 from daybreak.lab.certificates import Authority
 from daybreak.lab.cluster import Cluster, find_server
 from daybreak.lab.pair import Pair, running_pair, start_together
 from daybreak.model import Side
-
-Clusters = Callable[[int, int, bool], tuple[Cluster, Cluster]]
 
 _numbers = count(1)
 

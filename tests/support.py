@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from psycopg import conninfo
 
+from daybreak.lab.cluster import Cluster
 from daybreak.lab.pair import MIGRATION, Pair
 from daybreak.model import Side
 from daybreak.postgres import catalog, control, guard
@@ -11,6 +14,8 @@ from daybreak.postgres.server import Connection, Server
 
 NAME = "payments"
 EVERYTHING = ("*.*",)
+# Source version, target version and TLS to two running servers.
+Clusters = Callable[[int, int, bool], tuple[Cluster, Cluster]]
 
 
 def server_of(pair: Pair, side: Side) -> Server:

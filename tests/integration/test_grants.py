@@ -13,13 +13,13 @@ from itertools import count
 import psycopg
 import pytest
 from psycopg import errors, sql
+from support import Clusters
 
 from daybreak.lab.cluster import Cluster
 from daybreak.model import Side
 from daybreak.postgres.grants import GrantItem, grant_items, grant_script, missing_items
 from daybreak.postgres.inspect import grant_kind, owners
 from daybreak.postgres.installations import client_tools
-from tests.conftest import Clusters
 
 ROLE = 'Day "break"'
 OWNER = "own'er \\ $x$"
