@@ -107,9 +107,9 @@ def _create_role(role: str) -> str:
 
 def _attribute(role: str, name: str, attribute: str, column: str, why: str) -> GrantItem:
     statement = sql.SQL("ALTER ROLE {} {};").format(sql.Identifier(role), sql.SQL(attribute))
-    held = sql.SQL("EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {} AND {})").format(
-        role, sql.Identifier(column)
-    )
+    # Superusers may do everything but log in without LOGIN.
+    any_of = sql.SQL("{}" if column == "rolcanlogin" else "({} OR rolsuper)").format(sql.Identifier(column))
+    held = sql.SQL("EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {} AND {})").format(role, any_of)
     return GrantItem(f"role-{name}", role, why, _text(statement), held)
 
 
