@@ -67,10 +67,11 @@ class SchemaReport:
     left_out: tuple[str, ...] = ()
 
 
-def transfer_pre_data(job: SchemaJob, snapshot: str = "") -> SchemaReport:
+def transfer_pre_data(job: SchemaJob, snapshot: str = "", close: Callable[[], None] = lambda: None) -> SchemaReport:
     """Create on the target everything that comes before the rows, with owners and privileges.
 
-    What an earlier run of it left is dropped first. Raises PermanentError with PostgreSQL's own
+    ``close`` is called when the tables are there and nobody but the migration role may use them yet: the
+    application shall never find an open one. What an earlier run of this left is dropped first. Raises PermanentError with PostgreSQL's own
     message where a statement fails, TransientError where a server is gone or a lock is not to be had."""
     with (
         job.source.session("schema", job.generation) as source,
@@ -82,6 +83,7 @@ def transfer_pre_data(job: SchemaJob, snapshot: str = "") -> SchemaReport:
         prepare_session(target)
         dump, behind = _wanted(job, source, target, snapshot)
         _run_all(job, target, [entry for entry in dump.pre_data if entry.kind not in OPTIONAL_KINDS])
+        close()
         left_out = _finish(job, source, target, dump.pre_data)
         return SchemaReport(missing_roles(source, target), (*behind, *left_out))
 

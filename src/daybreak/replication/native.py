@@ -117,10 +117,13 @@ class NativeReplicator:
         self._done("prepare")
 
     def _transfer_schema(self, report: Report) -> None:
-        _tell(schema.transfer_pre_data(self._schema_job(report)), report)
+        _tell(schema.transfer_pre_data(self._schema_job(report), close=self._close), report)
         self._done("schema")
 
     def _close_target(self, _report: Report) -> None:
+        self._close()
+
+    def _close(self) -> None:
         target, generation = self.sessions.get(Side.TARGET), self.sessions.generation
         with control.fenced(target, self.migration, generation):
             guard.install_function(target, self.migration, target.info.user)
