@@ -14,6 +14,8 @@ from daybreak.lab.pair import APPLICATION, Pair
 from daybreak.model import Side
 
 _PAUSE_SECONDS = 0.01
+# The routing hint of a closed side is for well-behaved clients; these are not.
+_IGNORE_HINT = "-c default_transaction_read_only=off"
 # The clock is read behind the guard (its trigger fires before the row is made) and before COMMIT.
 _WRITE = "INSERT INTO payments.events (account_id, note) VALUES (-1, 'probe') RETURNING clock_timestamp()"
 
