@@ -145,6 +145,8 @@ class Controller:
             raise PreflightFailed(blockers)
         self._stop_if_outdated(record, self.observe(record))
         record = self._claim(take_over)
+        if record.phase in _ENDED:
+            return record
         self._refuse_early(record, verb, percent)
         record = self._swap(record, replace(record, intent=Intent(verb, self._clock(), percent)), f"asked: {verb}")
         while record.intent is not None:
@@ -219,18 +221,26 @@ class Controller:
         """Raise the generation in both databases, then in the record, as it is once nobody else can act."""
         generation = self._retrying()(self._switch.claim, self._owner, self.record().generation, take_over)
         record = self.record()
+        if record.phase in _ENDED:  # by another process, just now: leave no trace of having claimed it
+            self._switch.clean_up(record, unfence=record.phase is Phase.ABORTED)
+            return record
+        if record.generation >= generation:
+            raise self._taken_over(record)
         changed = replace(record, owner=self._owner, generation=generation, last_error="")
         record = self._swap(record, changed, f"generation {generation} is ours")
         self._generation, self._unsure = generation, False
         return record
 
+    def _taken_over(self, record: MigrationRecord) -> StateConflict:
+        return StateConflict(
+            f"{record.owner or 'Somebody'} has taken over this migration (generation {record.generation}).",
+            "Nothing more was done here. See `daybreak status`.",
+        )
+
     def _turn(self) -> MigrationRecord:
         record = self.record()
         if record.generation != self._generation:
-            raise StateConflict(
-                f"{record.owner or 'Somebody'} has taken over this migration (generation {record.generation}).",
-                "Nothing more was done here. See `daybreak status`.",
-            )
+            raise self._taken_over(record)
         if self._unsure:
             record = self._claim(take_over=True)
         seen = self.observe(record)
