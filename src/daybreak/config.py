@@ -198,7 +198,9 @@ def load_settings(path: Path) -> Settings:
     try:
         raw = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist.", "Run `daybreak init` to write one, or name it with --config.") from None
+        raise ConfigError(
+            f"{path} does not exist.", "Run `daybreak init` to write one, or name it with --config."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "Name a readable file with --config.") from error
     except tomllib.TOMLDecodeError as error:
@@ -207,13 +209,17 @@ def load_settings(path: Path) -> Settings:
         settings = Settings(**raw)
     except ValidationError as error:
         lines = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        raise ConfigError(f"{path} is not usable:\n{lines}", "Mend these keys; `daybreak init --help` lists all.") from None
+        raise ConfigError(
+            f"{path} is not usable:\n{lines}", "Mend these keys; `daybreak init --help` lists all."
+        ) from None
     return _with_defaults(settings, path)
 
 
 def _with_defaults(settings: Settings, path: Path) -> Settings:
     if settings.traffic.router == "pgbouncer" and settings.traffic.pgbouncer is None:
-        raise ConfigError(f"{path}: traffic.router is pgbouncer, but [traffic.pgbouncer] is missing.", "Add the section.")
+        raise ConfigError(
+            f"{path}: traffic.router is pgbouncer, but [traffic.pgbouncer] is missing.", "Add the section."
+        )
     if settings.state.url:
         if not settings.state.url.startswith("sqlite:///"):
             raise ConfigError(f"{path}: state.url must begin with sqlite:///.", "Use sqlite:///PATH or leave it out.")

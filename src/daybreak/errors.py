@@ -60,7 +60,9 @@ class PreflightFailed(DaybreakError):
 
     def __init__(self, findings: tuple[Finding, ...]) -> None:
         lines = "\n".join(f"  {f.id} ({f.object}): {f.message}\n    fix: {f.fix}" for f in findings)
-        super().__init__(f"{len(findings)} blocker(s) stand in the way:\n{lines}", "Mend them and run the command again.")
+        super().__init__(
+            f"{len(findings)} blocker(s) stand in the way:\n{lines}", "Mend them and run the command again."
+        )
         self.findings = findings
 
 
