@@ -60,6 +60,9 @@ class Account:
             stdout=stdout,
             stderr=subprocess.STDOUT,
             cwd=cwd,
+            # A server that subscribes over TLS looks for client certificates in its home, and fails where
+            # it may not look: root's home is closed to this account.
+            env={**os.environ, "HOME": str(cwd)},
             start_new_session=True,
             user=self.uid if self.dropped else None,
             group=self.gid if self.dropped else None,
