@@ -10,9 +10,10 @@ from daybreak.model import Phase, Verb
 
 def abort(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Stay on the source: remove the streams, what was copied to the target, and every other trace."""
-    with command("abort", config, as_json, "Run `daybreak abort` again to go on.") as run, run.runtime() as runtime:
-        record = runtime.controller.run(Verb.ABORT)
-        report = run.status(runtime)
+    with command("abort", config, as_json, "Run `daybreak abort` again to go on.") as run:
+        with run.runtime() as runtime:
+            record = runtime.controller.run(Verb.ABORT)
+            report = run.status(runtime)
         if record.phase is Phase.ABORTED:
             run.show(report, f"Migration {record.name} is aborted; the source is as it was before it.")
         else:

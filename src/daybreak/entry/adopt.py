@@ -12,7 +12,8 @@ from daybreak.switchover.adopt import rebuild_record
 
 def adopt(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Take charge of the migration, whoever held it; a lost record is rebuilt from both databases."""
-    with command("adopt", config, as_json, "Run `daybreak adopt` again.") as run, run.runtime() as runtime:
-        runtime.controller.adopt(partial(rebuild_record, run.settings.name))
-        report = run.status(runtime)
+    with command("adopt", config, as_json, "Run `daybreak adopt` again.") as run:
+        with run.runtime() as runtime:
+            runtime.controller.adopt(partial(rebuild_record, run.settings.name))
+            report = run.status(runtime)
         run.show(report, render.status(report))

@@ -63,9 +63,8 @@ def _facts(report: StatusReport) -> Iterable[tuple[str, str]]:
 
 def _running_facts(report: StatusReport) -> Iterable[tuple[str, str]]:
     if report.tables_total is not None:
-        rows = words.count(report.rows_copied or 0)
         sizes = f"{words.size(report.bytes_copied)} of {words.size(report.bytes_total)}"
-        yield "copied", f"{report.tables_copied} of {report.tables_total} tables, {sizes}, {rows} rows"
+        yield "copied", f"{report.tables_copied} of {report.tables_total} tables, {sizes}"
     if report.eta_seconds is not None:
         yield "left", words.duration(report.eta_seconds)
     yield "lag", f"{words.duration(report.lag_seconds)}, {words.size(report.lag_bytes)}"

@@ -12,7 +12,8 @@ _RESUME = "What is copied stays. `daybreak start` goes on where it stopped; `day
 
 def start(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Copy the database to the target and keep it in step. Run it again to go on after an interruption."""
-    with command("start", config, as_json, _RESUME) as run, run.runtime() as runtime:
-        runtime.controller.run(Verb.START)
-        report = run.status(runtime)
+    with command("start", config, as_json, _RESUME) as run:
+        with run.runtime() as runtime:
+            runtime.controller.run(Verb.START)
+            report = run.status(runtime)
         run.show(report, render.status(report), "", "Both sides are in step. Next: `daybreak verify`.")

@@ -22,6 +22,9 @@ from daybreak.model import (
 )
 
 _ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
+_COPIED = frozenset({Phase.STREAMING, Phase.SWITCHING})
+_BEFORE_STREAMING = frozenset({"servers reachable", "replication healthy"})
+_ADOPT = "Correct state.url, or run `daybreak adopt` to rebuild the record."
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +136,9 @@ class StatusReport:
             read_weight=record.read_weight,
             asked=None if record.intent is None else str(record.intent.verb),
             tables_total=streams.tables_total if known else None,
-            tables_copied=streams.tables_copied if known else None,
+            tables_copied=_tables_copied(record, seen) if known else None,
             bytes_total=streams.bytes_total if known else None,
-            bytes_copied=streams.bytes_copied if known else None,
+            bytes_copied=_bytes_copied(record, seen) if known else None,
             rows_copied=streams.rows_copied if known else None,
             eta_seconds=_eta_seconds(record, seen, journal),
             lag_seconds=streams.lag_seconds,
@@ -161,6 +164,17 @@ class StatusReport:
         )
 
 
+def _tables_copied(record: MigrationRecord, seen: Observation) -> int:
+    """After the load also those that PostgreSQL itself copied when they joined."""
+    streams = seen.replication
+    return streams.tables_total - len(streams.tables_unready) if record.phase in _COPIED else streams.tables_copied
+
+
+def _bytes_copied(record: MigrationRecord, seen: Observation) -> int:
+    streams = seen.replication
+    return streams.bytes_total if record.phase in _COPIED and not streams.tables_unready else streams.bytes_copied
+
+
 def _eta_seconds(record: MigrationRecord, seen: Observation, journal: Sequence[JournalEntry]) -> float | None:
     """Seconds until the rows are copied, at the pace since the load began (tables that are finished count)."""
     streams = seen.replication
@@ -177,7 +191,9 @@ def _blockers(record: MigrationRecord, seen: Observation, policy: Policy) -> tup
     """Once streaming, the red gates of a switchover; before that, what keeps ``start`` from going on."""
     if record.phase in _ENDED:
         return ()
+    if record.version == 0 and max(seen.source.generation, seen.target.generation) > 0:
+        return (BlockerReport("record", "the databases know this migration, this state does not", _ADOPT),)
     red: list[Gate] = [gate for gate in gates(record, seen, policy) if not gate.ok]
     if record.phase in {Phase.PLANNED, Phase.LOADING}:
-        red = [gate for gate in red if gate.name in {"servers reachable", "replication healthy"}]
+        red = [gate for gate in red if gate.name in _BEFORE_STREAMING]
     return tuple(BlockerReport(gate.name, gate.value, gate.fix) for gate in red)

@@ -42,7 +42,9 @@ def progress(report: Progress, bytes_per_second: float | None) -> str:
     """One line of everything that ``report`` says."""
     parts = []
     if report.tables_total is not None:
-        parts.append(f"{report.tables_done or 0} of {report.tables_total} tables")
+        # Work without bytes counts other things: entries of a dump, foreign keys.
+        unit = " tables" if report.bytes_total else ""
+        parts.append(f"{report.tables_done or 0} of {report.tables_total}{unit}")
     if report.bytes_total:
         done = report.bytes_done or 0
         parts.append(f"{size(done)} of {size(report.bytes_total)} ({min(done / report.bytes_total, 1):.0%})")
