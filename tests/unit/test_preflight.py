@@ -35,7 +35,7 @@ def test_every_check_says_what_it_is_for_and_has_an_id_of_its_own() -> None:
         ('FATAL:  password authentication failed for user "daybreak"', "\\password daybreak"),
         ("fe_sendauth: no password supplied", "env:NAME"),
         ('FATAL:  no pg_hba.conf entry for host "::1", user "daybreak"', "pg_hba.conf"),
-        ('FATAL:  role "daybreak" does not exist', "daybreak grants source"),
+        ('FATAL:  role "daybreak" does not exist', "CREATE ROLE daybreak LOGIN"),
         ('FATAL:  database "shop" does not exist', "CREATE DATABASE shop"),
         ("SSL error: certificate verify failed", "sslrootcert"),
         ("server does not support SSL, but SSL was required", "sslmode"),

@@ -21,14 +21,14 @@ _PEER_SECONDS = "5"
 _CONNECT_FIXES = (
     (
         "password authentication failed",
-        "Correct the password of [{side}] in daybreak.toml, or set it: \\password {user}",
+        "Correct user or password of [{side}] in daybreak.toml, or set it: \\password {user}",
     ),
     ("no password supplied", 'Give [{side}] a password in daybreak.toml: password = "env:NAME" or "file:PATH".'),
     (
         "pg_hba.conf",
         "Allow it in the server's pg_hba.conf: hostssl {dbname} {user} ADDRESS scram-sha-256; then reload.",
     ),
-    ("is not permitted to log in", "Run the script that `daybreak grants {side}` prints, as a superuser."),
+    ("is not permitted to log in", "As a superuser: ALTER ROLE {user} LOGIN;"),
     ("certificate", "Name the server's certificate authority with sslrootcert in the DSN of [{side}]."),
     ("SSL", "Make the DSN's sslmode of [{side}] and the server's ssl setting agree."),
     ("translate host name", "Correct the host in the DSN of [{side}]: it has no address."),
@@ -41,7 +41,10 @@ _CONNECT_FIXES = (
 )
 _MISSING = (
     ("database", "Correct dbname in the DSN of [{side}], or create it: CREATE DATABASE {dbname} TEMPLATE template0;"),
-    ("role", "Correct user in the DSN of [{side}], or run the script that `daybreak grants {side}` prints."),
+    (
+        "role",
+        "Correct user in the DSN of [{side}], or create it: CREATE ROLE {user} LOGIN; then see `daybreak grants`.",
+    ),
 )
 
 

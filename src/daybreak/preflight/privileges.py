@@ -86,7 +86,7 @@ def missing_roles(context: Context) -> Iterator[Found]:
         create = statement("CREATE ROLE {}" + (" LOGIN;" if logins.get(name) else ";"), name)
         if name in owning:
             message = "This role owns objects of the source and does not exist on the target."
-            fix = f"On the target: {create} Then run what `daybreak grants target` prints."
+            fix = f"On the target: {create} Then run what `daybreak grants --side target` prints."
             yield Found("blocker", f"target role {name}", message, fix)
         elif logins[name]:
             message = "This role has rights in the source, can log in, and does not exist on the target."
