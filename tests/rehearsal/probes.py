@@ -52,10 +52,8 @@ class Probes:
 
     def _run(self, side: Side) -> None:
         while not self._stopping.wait(_PAUSE_SECONDS):
-            with (
-                suppress(psycopg.Error),
-                psycopg.connect(self._pair.dsn(side, APPLICATION), autocommit=True) as session,
-            ):
+            dsn = self._pair.dsn(side, APPLICATION)
+            with suppress(psycopg.Error), psycopg.connect(dsn, autocommit=True, options=_IGNORE_HINT) as session:
                 while not self._stopping.wait(_PAUSE_SECONDS):
                     self._write(session, side)
 
