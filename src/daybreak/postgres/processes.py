@@ -112,15 +112,16 @@ class Child:
         """What it wrote so far."""
         return _content(self._output, None)
 
+    def complaint(self) -> str:
+        """The end of what it wrote to standard error, without the password."""
+        text = _content(self._complaints, _ERROR_BYTES).decode(errors="replace").strip()
+        return text.replace(self._secret, "***") if self._secret else text
+
     def raise_failure(self, where: str) -> None:
         """Raise what it said on standard error as TransientError, PermanentError or StateConflict;
         does nothing where it ended well."""
-        if not self.failed:
-            return
-        text = _content(self._complaints, _ERROR_BYTES).decode(errors="replace").strip()
-        if self._secret:
-            text = text.replace(self._secret, "***")
-        raise_tool_error(where, text or f"{self.name} ended with status {self._process.returncode}")
+        if self.failed:
+            raise_tool_error(where, self.complaint() or f"{self.name} ended with status {self._process.returncode}")
 
 
 def run(where: str, arguments: Sequence[str], environment: Mapping[str, str]) -> bytes:

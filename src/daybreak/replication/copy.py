@@ -1,78 +1,42 @@
-"""The pump of the full load: tables are copied in parallel under one exported snapshot, largest first.
+"""The full load: many tables at once under one snapshot of the source, largest first.
 
-A large table goes through an operating system pipe between two ``psql``: no byte passes through Python,
-TLS and libpq's error handling stay. Small ones go through two standing connections per worker, because
-starting two programs costs more than they do (numbers: docs/adr/0003). A table counts as copied only
-after *both* ends succeeded, for COPY in text format takes a broken pipe for the end of the data.
+A table counts as copied when a row in ``daybreak.table_load`` says so, written after both ends of its
+copy ended well and only by the acting generation. Whatever else a killed load left is emptied by the
+next one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import re
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
 
-import psycopg
-from psycopg import sql
-
-from daybreak.errors import TransientError
 from daybreak.model import Progress, TableName
 from daybreak.ports import Report
 from daybreak.postgres.catalog import Table
+from daybreak.postgres.control import stale_is_conflict
 from daybreak.postgres.installations import Installation
+from daybreak.postgres.rate import Rate
 from daybreak.postgres.server import Connection, Server, translated
-from daybreak.replication import processes
-from daybreak.replication.progress import Estimator
+from daybreak.postgres.workers import Stop, in_parallel
+from daybreak.replication.pump import Pump
 
-# From here on a pipe of its own is worth two processes.
-_LARGE_BYTES = 4 * 1024 * 1024
-_POLL_SECONDS = 0.3
-_PURPOSE = "copy"
-
-Mark = Callable[[TableName, int, int, float], None]
-
-
-@dataclass
-class _Run:
-    """What the workers share."""
-
-    source: Server
-    target: Server
-    tools: Installation
-    snapshot: str
-    generation: int
-    mark: Mark
-    queue: list[Table]
-    compression: str
-    stop: threading.Event = field(default_factory=threading.Event)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    running: dict[TableName, Table] = field(default_factory=dict)
-    bytes_done: int = 0
-    rows_done: int = 0
-    tables_done: int = 0
-
-    def take(self) -> Table | None:
-        """The largest table left, or None."""
-        with self.lock:
-            if self.stop.is_set() or not self.queue:
-                return None
-            table = self.queue.pop()
-            self.running[table.name] = table
-            return table
-
-    def finished(self, table: Table, rows: int, seconds: float) -> None:
-        """Mark ``table`` as copied; both ends have succeeded."""
-        self.mark(table.name, rows, table.bytes, seconds)
-        with self.lock:
-            del self.running[table.name]
-            self.bytes_done += table.bytes
-            self.rows_done += rows
-            self.tables_done += 1
+# Above this, two processes are cheaper than rows passing through Python (ADR 0003).
+_SMALL_BYTES = 8 << 20
+_LZ4 = "SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
+_MARK = "INSERT INTO daybreak.table_load VALUES (%s, %s, 'copied', %s, %s, %s)"
+# Only a table whose two ends are known to have ended well is wholly done.
+_ALMOST = 0.99
+# docs, "COPY Progress Reporting".
+_PROGRESS = """
+SELECT n.nspname, c.relname, p.tuples_processed, p.bytes_processed
+FROM pg_stat_progress_copy p JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE p.datname = current_database() AND p.command = 'COPY FROM'
+  AND p.pid IN (SELECT pid FROM pg_stat_activity WHERE application_name = %s)
+"""
 
 
 def copy_tables(
@@ -84,196 +48,131 @@ def copy_tables(
     *,
     jobs: int,
     generation: int,
-    mark: Mark,
     report: Report,
 ) -> None:
-    """Copy ``tables`` as ``snapshot`` (of the source) shows them into the empty or half-filled tables of
-    the same names on the target, ``jobs`` at a time.
+    """Copy ``tables`` as ``snapshot`` (exported on the source by a session that stays open) sees them,
+    ``jobs`` at a time, and mark each in ``daybreak.table_load`` when it is done.
 
-    ``mark(table, rows, bytes, seconds)`` is called from a worker as each is complete. ``report`` gets
-    tables, bytes (sizes on the source) and rows a few times a second, from this thread. On the first
-    failure the other copies are ended and TransientError or PermanentError is raised; what was marked
-    stays copied. Returns when all are marked."""
-    with target.session("copy settings", generation) as connection:
-        run = _Run(
-            source, target, tools, snapshot, generation, mark, sorted(tables, key=lambda t: t.bytes), _lz4(connection)
+    After an error the other copies are stopped and finished tables stay marked. Raises TransientError
+    (a server or the snapshot gone), PermanentError (a full disk, a value that does not fit) with
+    PostgreSQL's message, or StateConflict."""
+    if not tables:
+        return
+    with target.session("copy progress", generation) as monitor, source.session("copy", generation) as asked:
+        loading = [("synchronous_commit", "off")]
+        row = monitor.execute(_LZ4).fetchone()
+        if row is not None and row[0]:
+            loading.append(("default_toast_compression", "lz4"))
+        pump = Pump(source, target, tools, snapshot, generation, _encoding(asked), tuple(loading))
+        loader = _Loader(pump, tables, report)
+        in_parallel(min(jobs, len(tables)), loader.work, lambda: loader.tell(monitor))
+
+
+class _Loader:
+    """What the workers of one load share. Methods are safe between threads."""
+
+    def __init__(self, pump: Pump, tables: Sequence[Table], report: Report) -> None:
+        self._pump, self._report = pump, report
+        self._waiting = deque(sorted(tables, key=lambda table: table.bytes, reverse=True))
+        self._unfinished = {table.name: table for table in tables}
+        self._lock = threading.Lock()
+        self._tables_total, self._bytes_total = len(tables), sum(table.bytes for table in tables)
+        self._rows = 0
+        self._seen: dict[TableName, tuple[int, int]] = {}
+        self._rate = Rate(self._bytes_total)
+
+    def work(self, stop: Stop) -> None:
+        """Copy table after table until none is waiting."""
+        with ExitStack() as stack:
+            worker = _Worker(self._pump, stop, stack)
+            while not stop.asked and (table := self._next()) is not None:
+                self._finished(table, worker.copy(table))
+
+    def tell(self, monitor: Connection) -> None:
+        """Report how far all of it is; ``monitor`` is a session on the target."""
+        name = self._pump.target.application_name(self._pump.generation, "copy")
+        rows_of_progress = monitor.execute(_PROGRESS, [name]).fetchall()
+        running = {TableName(str(a), str(b)): (int(str(c)), int(str(d))) for a, b, c, d in rows_of_progress}
+        with self._lock:
+            left, rows = dict(self._unfinished), self._rows
+        # PostgreSQL forgets a COPY when it ends, which is a moment before the table is marked.
+        self._seen.update(running)
+        parts = {left[name]: moved for name, moved in self._seen.items() if name in left}
+        done = self._bytes_total - sum(table.bytes for table in left.values())
+        done += sum(bytes_done(table, *moved) for table, moved in parts.items())
+        self._report(
+            Progress(
+                "copying tables",
+                tables_done=self._tables_total - len(left),
+                tables_total=self._tables_total,
+                bytes_done=done,
+                bytes_total=self._bytes_total,
+                rows_done=rows + sum(moved[0] for moved in parts.values()),
+                eta_seconds=self._rate.eta_seconds(time.monotonic(), done),
+            )
         )
-    with (
-        target.session("copy progress", generation) as watching,
-        ThreadPoolExecutor(jobs, thread_name_prefix="copy") as pool,
-    ):
-        futures = [pool.submit(_work, run) for _ in range(min(jobs, max(1, len(tables))))]
-        total = (len(tables), sum(table.bytes for table in tables))
-        estimator = Estimator(total[1])
-        try:
-            while _going_on(futures):
-                report(_progress(run, total, estimator, watching))
-        finally:
-            run.stop.set()
-        for future in futures:
-            future.result()
-        report(_progress(run, total, estimator, watching))
+
+    def _next(self) -> Table | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
+
+    def _finished(self, table: Table, rows: int) -> None:
+        with self._lock:
+            del self._unfinished[table.name]
+            self._rows += rows
 
 
-def _going_on(futures: list[Future[None]]) -> bool:
-    """Wait a moment; whether all workers are still well and some are at work."""
-    done, at_work = wait(futures, _POLL_SECONDS, FIRST_EXCEPTION)
-    return bool(at_work) and all(future.exception() is None for future in done)
+class _Worker:
+    """One thread's sessions, opened when first needed and closed with ``stack``."""
+
+    def __init__(self, pump: Pump, stop: Stop, stack: ExitStack) -> None:
+        self._pump, self._stop, self._stack = pump, stop, stack
+
+    def copy(self, table: Table) -> int:
+        """Copy and mark ``table``; returns the number of its rows."""
+        began = time.monotonic()
+        with translated(f"copying {table.name}"), stale_is_conflict():
+            if table.bytes > _SMALL_BYTES:
+                rows = self._pump.through_pipe(table, self._stop)
+                with self._target.transaction():
+                    self._mark(table, rows, began)
+            else:
+                with self._target.transaction():
+                    rows = self._pump.through_python(self._source, self._target, table)
+                    self._mark(table, rows, began)
+        return rows
+
+    def _mark(self, table: Table, rows: int, began: float) -> None:
+        pump = self._pump
+        self._target.execute("SELECT daybreak.check_generation(%s, %s)", [pump.target.migration, pump.generation])
+        seconds = time.monotonic() - began
+        self._target.execute(_MARK, [table.name.schema, table.name.name, rows, table.bytes, seconds])
+
+    @cached_property
+    def _source(self) -> Connection:
+        connection = self._open(self._pump.source)
+        self._pump.begin_reading(connection)
+        return connection
+
+    @cached_property
+    def _target(self) -> Connection:
+        connection = self._open(self._pump.target)
+        self._pump.begin_writing(connection)
+        return connection
+
+    def _open(self, server: Server) -> Connection:
+        connection = self._stack.enter_context(server.session("copy", self._pump.generation))
+        return self._stack.enter_context(self._stop.interrupting(connection))
 
 
-def _lz4(connection: Connection) -> str:
-    """The compression of TOASTed values while loading: lz4 where the server was built with it (a
-    table of documents loads in less than half the time)."""
-    row = connection.execute(
-        "SELECT 1 FROM pg_settings WHERE name = 'default_toast_compression' AND 'lz4' = ANY(enumvals)"
-    ).fetchone()
-    return "pglz" if row is None else "lz4"
+def bytes_done(table: Table, rows: int, received: int) -> int:
+    """How much of ``table.bytes`` is copied, when so many rows and bytes of COPY data have arrived: by
+    rows where the planner knows how many there are, for COPY's bytes are not those on disk."""
+    share = rows / table.estimated_rows if table.estimated_rows else received / max(table.bytes, 1)
+    return int(table.bytes * min(share, _ALMOST))
 
 
-def _work(run: _Run) -> None:
-    """One worker: takes tables until none is left or somebody failed."""
-    try:
-        with contextlib.ExitStack() as stack:
-            ends: tuple[Connection, Connection] | None = None
-            while (table := run.take()) is not None:
-                began = time.monotonic()
-                if table.bytes >= _LARGE_BYTES:
-                    rows = _pipe(run, table)
-                else:
-                    ends = ends or stack.enter_context(_standing(run))
-                    rows = _stream(table, *ends)
-                run.finished(table, rows, time.monotonic() - began)
-    except BaseException:
-        run.stop.set()
-        raise
-
-
-# --- large tables: psql | psql
-
-
-def _pipe(run: _Run, table: Table) -> int:
-    """Copy through a pipe between two psql; returns the rows that the target took."""
-    out, take_in = _statements(table)
-    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    snapshot = sql.SQL("SET TRANSACTION SNAPSHOT {}").format(run.snapshot).as_string(None)
-    truncate = sql.SQL("TRUNCATE ONLY {}").format(_identifier(table.name)).as_string(None)
-    environments = [server.tool_environment(run.generation, _PURPOSE) for server in (run.source, run.target)]
-    environments[1]["PGOPTIONS"] += f" -c default_toast_compression={run.compression}"
-    sender = processes.start(_psql(run, begin, snapshot, out), environments[0])
-    try:
-        assert sender.stdout is not None
-        receiver = processes.start(
-            _psql(run, "BEGIN", truncate, take_in, "COMMIT"), environments[1], stdin=sender.stdout
-        )
-        sender.stdout.close()  # else the sender would not notice that the receiver died
-        try:
-            return _await(run, table, sender, receiver)
-        finally:
-            processes.stop(receiver)
-    finally:
-        processes.stop(sender)
-
-
-def _psql(run: _Run, *statements: str) -> list[str]:
-    command = [run.tools.program("psql"), "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
-    # The sender's standard output is the data: no command tags there.
-    quiet = ["--quiet"] if statements[-1] != "COMMIT" else []
-    return [*command, *quiet, *(f"--command={statement}" for statement in statements)]
-
-
-def _await(run: _Run, table: Table, sender: subprocess.Popen[bytes], receiver: subprocess.Popen[bytes]) -> int:
-    while receiver.poll() is None:
-        if run.stop.wait(0.05):
-            raise TransientError(f"copying {table.name} was stopped", "Run the same command again.")
-    told, errors = receiver.communicate()
-    if receiver.returncode != 0:
-        processes.stop(sender)
-        raise _blame(run, table, sender, errors)
-    if sender.wait() != 0:
-        raise _blame(run, table, sender, b"")
-    count = re.search(rb"^COPY (\d+)$", told, re.MULTILINE)
-    return int(count[1]) if count else 0
-
-
-def _blame(run: _Run, table: Table, sender: subprocess.Popen[bytes], receiver_errors: bytes) -> Exception:
-    """Whichever end failed by itself; the other one only lost its partner."""
-    assert sender.stderr is not None
-    sender_errors = sender.stderr.read()
-    own_fault = sender_errors.strip() and b"Broken pipe" not in sender_errors and sender.returncode != -15
-    if own_fault or not receiver_errors.strip():
-        return processes.failure(f"{run.source.side}: copying {table.name} out", sender_errors)
-    return processes.failure(f"{run.target.side}: copying {table.name} in", receiver_errors)
-
-
-# --- small tables: two standing connections
-
-
-@contextlib.contextmanager
-def _standing(run: _Run) -> Iterator[tuple[Connection, Connection]]:
-    """A source session under the snapshot and a target session."""
-    with run.source.session(_PURPOSE, run.generation) as out, run.target.session(_PURPOSE, run.generation) as into:
-        out.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        out.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(run.snapshot))
-        into.execute(sql.SQL("SET default_toast_compression = {}").format(run.compression))
-        yield out, into
-
-
-def _stream(table: Table, out: Connection, into: Connection) -> int:
-    statement_out, statement_in = (sql.SQL(text) for text in _statements(table))
-    with translated(f"copying {table.name}"), into.transaction(), into.cursor() as writing:
-        writing.execute(sql.SQL("TRUNCATE ONLY {}").format(_identifier(table.name)))
-        with out.cursor() as reading, reading.copy(statement_out) as rows, writing.copy(statement_in) as sink:
-            for chunk in rows:
-                sink.write(chunk)
-        return writing.rowcount
-
-
-# --- what both share
-
-
-def _identifier(name: TableName) -> sql.Identifier:
-    return sql.Identifier(name.schema, name.name)
-
-
-def _statements(table: Table) -> tuple[str, str]:
-    """COPY out and in, generated columns left out; binary where its bytes mean the same on both sides."""
-    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-    what = sql.SQL("{} ({})" if table.columns else "{}").format(_identifier(table.name), columns)
-    form = sql.SQL("(FORMAT {})").format(sql.SQL("binary" if table.binary_safe and table.columns else "text"))
-    return (
-        sql.SQL("COPY {} TO STDOUT {}").format(what, form).as_string(None),
-        sql.SQL("COPY {} FROM STDIN {}").format(what, form).as_string(None),
-    )
-
-
-def _progress(run: _Run, total: tuple[int, int], estimator: Estimator, watching: Connection) -> Progress:
-    """Finished tables count with their size, running ones with what went through, at most their size."""
-    through = _running_bytes(watching, run.target.application_name(run.generation, _PURPOSE))
-    with run.lock:
-        done, rows, tables = run.bytes_done, run.rows_done, run.tables_done
-        sizes = {table.name: table.bytes for table in run.running.values()}
-    under_way = sum(min(sizes[name], size) for name, (size, _) in through.items() if name in sizes)
-    estimator.sample(time.monotonic(), done + under_way)
-    return Progress(
-        "copying rows",
-        tables_done=tables,
-        tables_total=total[0],
-        bytes_done=done + under_way,
-        bytes_total=total[1],
-        rows_done=rows + sum(count for name, (_, count) in through.items() if name in sizes),
-        eta_seconds=estimator.eta_seconds(),
-    )
-
-
-def _running_bytes(watching: Connection, application: str) -> dict[TableName, tuple[int, int]]:
-    """Bytes and rows that went into each table being copied now (PostgreSQL docs, COPY progress)."""
-    try:
-        rows = watching.execute(
-            "SELECT n.nspname, c.relname, p.bytes_processed, p.tuples_processed FROM pg_stat_progress_copy p"
-            " JOIN pg_stat_activity a ON a.pid = p.pid AND a.application_name = %s"
-            " JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace",
-            [application],
-        ).fetchall()
-    except psycopg.OperationalError:
-        return {}  # the copies themselves will say what happened to the server
-    return {TableName(str(a), str(b)): (int(str(size)), int(str(count))) for a, b, size, count in rows}
+def _encoding(connection: Connection) -> str:
+    """Both ends must speak the same; what SQL_ASCII holds can't be converted."""
+    row = connection.execute("SHOW server_encoding").fetchone()
+    return "SQL_ASCII" if row == ("SQL_ASCII",) else "UTF8"
