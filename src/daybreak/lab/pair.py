@@ -70,6 +70,7 @@ class Pair:
         for side in Side:
             self.cluster(side).start()
             with self.connect(side) as here:
+                here.execute("SET default_transaction_read_only = off")  # it may be a closed side
                 _drop_subscriptions(here)
                 _roll_back_prepared(here)
         for side in Side:
