@@ -152,7 +152,6 @@ class NativeReplicator:
             self._snapshot[1],
             jobs=self.jobs,
             generation=self.sessions.generation,
-            mark=self._mark_copied,
             report=report,
         )
         self._forget_snapshot()
@@ -181,18 +180,6 @@ class NativeReplicator:
                         "INSERT INTO daybreak.table_load VALUES (%s, %s, 'join', 0, 0, 0)",
                         [table.name.schema, table.name.name],
                     )
-
-    def _mark_copied(self, table: TableName, rows: int, size: int, seconds: float) -> None:
-        """Called by copy workers, hence on a session of its own."""
-        generation = self.sessions.generation
-        with (
-            self.sessions.server(Side.TARGET).session("mark", generation) as target,
-            control.fenced(target, self.migration, generation),
-        ):
-            target.execute(
-                "INSERT INTO daybreak.table_load VALUES (%s, %s, 'copied', %s, %s, %s)",
-                [table.schema, table.name, rows, size, seconds],
-            )
 
     def _build_indexes(self, report: Report) -> None:
         _tell(schema.build_indexes(self._schema_job(report)), report)
