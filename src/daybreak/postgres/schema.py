@@ -8,7 +8,7 @@ stays behind together with all that cannot be without it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daybreak.errors import PermanentError
@@ -71,8 +71,9 @@ def transfer_pre_data(job: SchemaJob, snapshot: str = "", close: Callable[[], No
     """Create on the target everything that comes before the rows, with owners and privileges.
 
     ``close`` is called when the tables are there and nobody but the migration role may use them yet: the
-    application shall never find an open one. What an earlier run of this left is dropped first. Raises PermanentError with PostgreSQL's own
-    message where a statement fails, TransientError where a server is gone or a lock is not to be had."""
+    application shall never find an open one. What an earlier run of this left is dropped first. Raises
+    PermanentError with PostgreSQL's own message where a statement fails, TransientError where a server
+    is gone or a lock is not to be had."""
     with (
         job.source.session("schema", job.generation) as source,
         job.target.session("schema", job.generation) as target,
