@@ -34,6 +34,8 @@ from daybreak.switchover.hold import GaveUp, Hold
 from daybreak.switchover.hot import HotPath, Snapshots, end_application_sessions, open_side
 from daybreak.verify.compare import compare_snapshots
 
+_GRACE_SECONDS = 1.0
+
 
 @dataclass
 class PostgresSwitch:
@@ -184,11 +186,14 @@ class PostgresSwitch:
 
     def settle(self, record: MigrationRecord) -> None:
         """See ``ports.Switch``."""
-        to = _under_way(record).to
+        switch = _under_way(record)
+        to = switch.to
         old, new = self.sessions.get(to.other), self.sessions.get(to)
+        # After a crash only the moment before the commit is known.
+        grace_seconds = _GRACE_SECONDS if switch.timings is None else 0.0
         with translated("after opening"):
             deadline = time.monotonic() + self.policy.gate_patience_seconds
-            while end_application_sessions(old, self.migration) and time.monotonic() < deadline:
+            while end_application_sessions(old, self.migration, grace_seconds) and time.monotonic() < deadline:
                 time.sleep(0.05)
             self._advance_sequences(old, new)
             if not self._bidirectional():

@@ -145,6 +145,11 @@ class HotPath:
         open_side(self._new, self.migration, self.sessions.generation, number, self._hint_open)
         self._passed(hold, "opened")
         with contextlib.suppress(psycopg.Error):  # SETTLE does it again until none is left
+            # By now everybody can see the commit: who comes later knows that this side is closed.
+            self._old.execute(
+                "UPDATE daybreak.control SET closed_at = clock_timestamp() WHERE migration = %s AND generation = %s",
+                [self.migration, self.sessions.generation],
+            )
             end_application_sessions(self._old, self.migration)
         return SwitchTimings(**{f"{name}_ms": round(ms, 3) for name, ms in self._marks.items()})
 
@@ -212,17 +217,19 @@ def _rolled_back_on_error(connection: Connection) -> Iterator[None]:
         raise
 
 
-def end_application_sessions(connection: Connection, migration: str) -> int:
-    """End the clients' sessions that predate the commit point; returns how many there were.
+def end_application_sessions(connection: Connection, migration: str, grace_seconds: float = 0.0) -> int:
+    """End the clients' sessions that began before this side was seen closed; returns how many there were.
 
-    Such a session does not know the routing hint and would stay on the closed side for ever; one that
-    began up to a second later may have read its settings before the commit was visible. Sessions of
-    superusers can be ended by superusers only and are left where that is not so."""
+    Such a session does not know the routing hint and would stay on the closed side for ever. Where only
+    the moment just before the commit is known, ``grace_seconds`` are added: a session that began a little
+    later may have read its settings before the commit was visible. Those of superusers can be ended by
+    superusers only and are left where that is not so."""
     rows = connection.execute(
         "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.rolname = a.usename"
         " WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND a.usename <> session_user"
-        " AND a.backend_start < (SELECT closed_at + interval '1 second' FROM daybreak.control WHERE migration = %s)"
+        " AND a.backend_start < make_interval(secs => %s)"
+        " + (SELECT closed_at FROM daybreak.control WHERE migration = %s)"
         " AND (NOT r.rolsuper OR (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))",
-        [migration],
+        [grace_seconds, migration],
     ).fetchall()
     return len(rows)
