@@ -1,16 +1,10 @@
-"""One verb of a migration in a process of its own, which ends or stops itself at a named point.
-
-    python -m rehearsal.driver daybreak.toml VERB [POINT SIGNAL]
-
-POINT is a name of ``rehearsal.points``, SIGNAL what the process sends to itself there
-(KILL, STOP, INT). Prints one JSON line: the phase and primary at the end, or the error."""
+"""One verb of a migration in a process of its own, which ends or stops itself at a named point."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rehearsal.points import Points
@@ -23,9 +17,12 @@ from daybreak.model import Verb
 from daybreak.switchover.adopt import rebuild_record
 from daybreak.wiring import build
 
+Said = dict[str, str]
 
-def main(config: str, verb: str, point: str = "", action: str = "KILL") -> int:
-    """Run ``verb`` (or ``adopt``); returns the exit code."""
+
+def main(config: Path, verb: str, point: str, action: str, answer: Connection) -> None:
+    """Run ``verb`` (``shift 30`` and ``adopt`` too), and at ``point`` (see ``points``) send the signal
+    ``action`` to this process. Sends phase and primary, or the error, through ``answer``."""
     points, interrupts = Points(), Interrupts()
     waiting = [point]
 
@@ -35,7 +32,7 @@ def main(config: str, verb: str, point: str = "", action: str = "KILL") -> int:
             os.kill(os.getpid(), signal.Signals[f"SIG{action}"])
         interrupts.heed(event)
 
-    settings = load_settings(Path(config))
+    settings = load_settings(config)
     with interrupts.caught(), build(settings, listen) as runtime:
         try:
             if verb == "adopt":
@@ -43,15 +40,7 @@ def main(config: str, verb: str, point: str = "", action: str = "KILL") -> int:
             else:
                 name, _, percent = verb.partition(" ")
                 record = runtime.controller.run(Verb(name), int(percent) if percent else None)
-        except DaybreakError as error:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
-            return 1
-        except KeyboardInterrupt:
-            print(json.dumps({"error": "KeyboardInterrupt", "message": ""}))
-            return 130
-        print(json.dumps({"phase": record.phase, "primary": record.primary}))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+        except (DaybreakError, KeyboardInterrupt) as error:
+            answer.send({"error": type(error).__name__, "message": str(error)})
+            return
+        answer.send({"phase": record.phase, "primary": record.primary})

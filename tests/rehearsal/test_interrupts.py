@@ -33,7 +33,7 @@ POINTS = [
 )
 def test_ctrl_c_during_a_switchover(shared: Shared, point: str) -> None:
     with shared.streaming() as world:
-        assert world.run("cutover", point, "INT").said["error"] == "KeyboardInterrupt"
+        assert world.run("cutover", point, "INT").error == "KeyboardInterrupt"
         world.writes_go_on()
         world.must("cutover", "rollback")
         world.books_are_clean(Side.SOURCE)
@@ -42,7 +42,7 @@ def test_ctrl_c_during_a_switchover(shared: Shared, point: str) -> None:
 def test_ctrl_c_during_start(pair: Pair, tmp_path: Path) -> None:
     with World(pair, tmp_path) as world:
         for point in ("during transfer_schema", "during load", "during build_indexes", "intend reverse"):
-            assert world.run("start", point, "INT").said["error"] == "KeyboardInterrupt", point
+            assert world.run("start", point, "INT").error == "KeyboardInterrupt", point
             world.writes_go_on()
         world.must("start", "verify", "cutover")
         world.books_are_clean(Side.TARGET)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 from rehearsal.shared import Shared
 from rehearsal.traces import left_on, portrait
-from rehearsal.world import NAME, World, ended, wait_until_stopped
+from rehearsal.world import NAME, World
 
 from daybreak.model import Side
 
@@ -42,14 +40,14 @@ def test_a_stopped_controller_wakes_up_and_changes_nothing(shared: Shared, point
     with shared.streaming() as world:
         stopped = world.drive("cutover", point, "STOP")
         try:
-            wait_until_stopped(stopped)
+            stopped.wait_until_stopped()
             world.must("adopt", "cutover")
             world.writes_go_on()
             before = state(world)
         finally:
-            stopped.send_signal(signal.SIGCONT)
-        woken = ended(stopped)
-        assert (woken.code, woken.said["error"]) == (1, "StateConflict")
+            stopped.wake()
+        woken = stopped.end()
+        assert woken.error == "StateConflict"
         assert state(world) == before
         with world.runtime() as runtime:
             record = runtime.controller.record()
@@ -62,14 +60,14 @@ def test_the_second_of_two_is_refused(shared: Shared) -> None:
     with shared.streaming() as world:
         first = world.drive("cutover", "intend switch", "STOP")
         try:
-            wait_until_stopped(first)
+            first.wait_until_stopped()
             second = world.run("cutover")
             other = world.run("abort")
         finally:
-            first.send_signal(signal.SIGCONT)
-        assert (second.code, second.said["error"]) == (1, "StateConflict")
-        assert (other.code, other.said["error"]) == (1, "StateConflict")
-        assert ended(first).code == 0
+            first.wake()
+        assert second.error == "StateConflict"
+        assert other.error == "StateConflict"
+        assert not first.end().error
         world.must("rollback")
         world.books_are_clean(Side.SOURCE)
 
@@ -80,12 +78,12 @@ def test_writers_are_let_go_when_the_controller_hangs(shared: Shared) -> None:
         failures = len(world.workload.ledger.failures())
         hanging = world.drive("cutover", "mark drained", "STOP")
         try:
-            wait_until_stopped(hanging)
+            hanging.wait_until_stopped()
             world.writes_go_on()
             world.writes_go_on()
         finally:
-            hanging.send_signal(signal.SIGCONT)
-        assert ended(hanging).said["error"] == "Refused"
+            hanging.wake()
+        assert hanging.end().error == "Refused"
         assert len(world.workload.ledger.failures()) == failures
         assert world.probes.primaries()[-1] is Side.SOURCE
         world.must("cutover", "rollback")

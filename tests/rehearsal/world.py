@@ -3,10 +3,8 @@ clients, their ledger and the probes live here and go on."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 import psutil
+from rehearsal import driver
 from rehearsal.probes import Probes
 
 from daybreak.config import load_settings
@@ -29,23 +28,63 @@ from daybreak.wiring import Runtime, build
 
 SCALE = 0.02
 NAME = "rehearsed"
-_TESTS = Path(__file__).parent.parent
 _FEW = 20
 _RUN_SECONDS = 120.0
 _LIMITS: Mapping[str, float] = {"max_write_pause_seconds": 3.0, "gate_patience_seconds": 20.0}
 
 
+# Controllers are forked from a process that has imported everything and has no threads.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["pytest", "rehearsal.driver"])
+
+
 @dataclass(frozen=True)
 class Ended:
-    """How a controller ended: its exit code (negative: the signal) and what it printed."""
+    """How a controller ended: the signal that killed it, if one did, and what it said before."""
 
-    code: int
+    signal: int
     said: Mapping[str, str]
 
     @property
     def killed(self) -> bool:
         """Whether SIGKILL ended it."""
-        return self.code == -signal.SIGKILL
+        return self.signal == signal.SIGKILL
+
+    @property
+    def error(self) -> str:
+        """The class of the error with which it ended, or the empty string."""
+        return self.said.get("error", "")
+
+
+class Driven:
+    """A controller in a process of its own."""
+
+    def __init__(self, config: Path, verb: str, point: str, action: str) -> None:
+        self._answer, sending = _FORKS.Pipe(duplex=False)
+        self._process = _FORKS.Process(target=driver.main, args=(config, verb, point, action, sending), daemon=True)
+        self._process.start()
+        sending.close()
+
+    def wait_until_stopped(self) -> None:
+        """Wait until it has sent itself SIGSTOP."""
+        there = psutil.Process(self._process.pid)
+        while there.status() != psutil.STATUS_STOPPED:
+            assert self._process.is_alive(), "it ended before it came to that point"
+            time.sleep(0.01)
+
+    def wake(self) -> None:
+        """Send it SIGCONT."""
+        psutil.Process(self._process.pid).resume()
+
+    def end(self) -> Ended:
+        """Wait for its end."""
+        self._process.join(_RUN_SECONDS)
+        code = self._process.exitcode
+        assert code is not None, "it does not end"
+        with self._answer:
+            said = self._answer.recv() if self._answer.poll() and code == 0 else {}
+        self._process.close()
+        return Ended(max(0, -code), said)
 
 
 @dataclass
@@ -82,27 +121,20 @@ class World:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def drive(self, verb: str, point: str = "", action: str = "KILL") -> subprocess.Popen[str]:
+    def drive(self, verb: str, point: str = "", action: str = "KILL") -> Driven:
         """Start a controller that runs ``verb``; at ``point`` it sends ``action`` to itself."""
-        command = [
-            sys.executable,
-            "-m",
-            "rehearsal.driver",
-            str(self.config),
-            verb,
-            *([point, action] if point else []),
-        ]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=_TESTS)
+        return Driven(self.config, verb, point, action)
 
     def run(self, verb: str, point: str = "", action: str = "KILL") -> Ended:
         """``drive``, to its end."""
-        return ended(self.drive(verb, point, action))
+        return self.drive(verb, point, action).end()
 
     def must(self, *verbs: str) -> None:
         """Run ``verbs`` one after the other; all must succeed."""
         for verb in verbs:
             found = self.run(verb)
-            assert found.code == 0, (verb, found.said)
+            assert not found.error, (verb, found.said)
+            assert found.said, (verb, found.signal)
 
     @contextmanager
     def runtime(self, listener: Listener = lambda _event: None) -> Iterator[Runtime]:
@@ -120,18 +152,3 @@ class World:
         report = self.workload.report(self.pair.dsn(primary, APPLICATION))
         assert report.clean, report
         self.workload.start()
-
-
-def ended(process: subprocess.Popen[str]) -> Ended:
-    """Wait for a controller and read what it printed."""
-    with process:
-        output, _ = process.communicate(timeout=_RUN_SECONDS)
-    return Ended(process.returncode, json.loads(output) if output else {})
-
-
-def wait_until_stopped(process: subprocess.Popen[str]) -> None:
-    """Wait for a controller that sends itself SIGSTOP."""
-    there = psutil.Process(process.pid)
-    while there.status() != psutil.STATUS_STOPPED:
-        assert process.poll() is None, "it ended before it came to that point"
-        time.sleep(0.01)
