@@ -106,8 +106,8 @@ def split(script: str, listed: frozenset[tuple[int, int, int]]) -> tuple[Entry, 
         if key in left:
             left.remove(key)
             headers.append(match)
-    ends = [match.start() for match in headers[1:]] + [len(body)]
-    return tuple(_entry(match, body[match.end() : end]) for match, end in zip(headers, ends, strict=True))
+    starts = [match.start() for match in headers] + [len(body)]
+    return tuple(_entry(match, body[match.end() : end]) for match, end in zip(headers, starts[1:], strict=True))
 
 
 def _entry(header: re.Match[str], text: str) -> Entry:
