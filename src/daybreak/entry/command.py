@@ -126,9 +126,8 @@ def command(verb: str, config: Path, as_json: bool, resume: str = "") -> Iterato
 
     ``resume`` says how to go on after Ctrl-C; without it nothing was changed that could be gone on with."""
     run = Command(verb, config, as_json)
-    _log_to(run.err)
     try:
-        with run.interrupts.caught():
+        with run.interrupts.caught(), _logging_to(run.err):
             yield run
     except KeyboardInterrupt:
         hint = resume or "Nothing was changed."
@@ -155,12 +154,17 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _log_to(console: Console) -> None:
+@contextmanager
+def _logging_to(console: Console) -> Iterator[None]:
     """Log records go to standard error: coloured on a terminal, with a time stamp elsewhere."""
     handler: logging.Handler = logging.StreamHandler(console.file)
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False)
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger().addHandler(handler)
     logging.getLogger("daybreak").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
-from daybreak.errors import ConfigError, DaybreakError, Difference, Finding, PreflightFailed
+from daybreak.errors import DaybreakError, Difference, Finding, PreflightFailed
 from daybreak.model import (
     Gate,
     Phase,
@@ -35,8 +35,9 @@ class ErrorReport:
 
     @classmethod
     def of(cls, error: DaybreakError) -> ErrorReport:
-        """``error`` in this form; its kind is the class in kebab-case without "error"."""
-        name = "Config" if isinstance(error, ConfigError) else type(error).__name__.removesuffix("Error")
+        """``error`` in this form; its kind is the public class in kebab-case without "error"."""
+        name = next(kind.__name__ for kind in type(error).__mro__ if not kind.__name__.startswith("_"))
+        name = name.removesuffix("Error")
         kind = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).strip("-")
         findings = error.findings if isinstance(error, PreflightFailed) else ()
         return cls(kind, error.message, error.hint, findings)
