@@ -173,11 +173,14 @@ def apply_error(subscriber: Connection, subscription: str) -> str:
 
 def find_apply_error(log: str, subscription: str, oid: int) -> str:
     """The last ERROR (with DETAIL) in ``log`` whose CONTEXT names the subscription's origin. Pure."""
+    # Further lines of one message begin with a tab (since 18 conflicts are told in several).
+    lines = r"[^\n]*(?:\n\t[^\n]*)*"
     pattern = re.compile(
-        r"ERROR:  (?P<error>[^\n]*)\n(?:[^\n]*DETAIL:  (?P<detail>[^\n]*)\n)?[^\n]*CONTEXT:  (?P<context>[^\n]*)"
+        rf"ERROR:  (?P<error>{lines})\n(?:[^\n]*DETAIL:  (?P<detail>{lines})\n)?[^\n]*CONTEXT:  (?P<context>{lines})"
     )
     found = ""
     for match in pattern.finditer(log):
         if f'"pg_{oid}"' in match["context"] or subscription in match["context"]:
-            found = " ".join(part for part in (match["error"], match["detail"], match["context"]) if part)
+            parts = (match["error"], match["detail"], match["context"])
+            found = " ".join(" ".join(part.split()) for part in parts if part)
     return found
