@@ -12,7 +12,7 @@ import pytest
 from psycopg import errors
 from support import EVERYTHING, NAME, claimed, guard_everything
 
-from daybreak.errors import StateConflict, TransientError
+from daybreak.errors import PermanentError, StateConflict
 from daybreak.lab import payments
 from daybreak.lab.pair import APPLICATION, OWNER, Pair
 from daybreak.model import GuardState, Side
@@ -159,7 +159,7 @@ def test_arming_gives_up_behind_an_open_writer_and_names_it(pair: Pair, migratio
     with pair.connect(Side.SOURCE, APPLICATION) as writer:
         writer.execute("BEGIN")
         writer.execute(INSERT)
-        with pytest.raises(TransientError, match=f"pid {writer.info.backend_pid}, user {APPLICATION}"):
+        with pytest.raises(PermanentError, match=f"pid {writer.info.backend_pid}, user {APPLICATION}"):
             guard_everything_in(migration, 0.3)
         writer.execute("COMMIT")
     guard_everything_in(migration, 5.0)

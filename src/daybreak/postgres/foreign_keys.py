@@ -89,7 +89,7 @@ class ForeignKeyBuilder:
     def run(self, keys: Sequence[ForeignKey]) -> None:
         """Bring the target to having all ``keys``.
 
-        Raises TransientError where a lock is not to be had within a minute, PermanentError with
+        Raises PermanentError where a lock is not to be had within a minute, or with
         PostgreSQL's message where rows violate one."""
         with self._target.session("foreign keys", self._generation) as connection:
             present = {(str(a), str(b), str(c)): bool(valid) for a, b, c, valid in connection.execute(_PRESENT)}

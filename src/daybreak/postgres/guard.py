@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from psycopg import errors, sql
 
-from daybreak.errors import TransientError
+from daybreak.errors import PermanentError
 from daybreak.model import GuardState, TableName
 from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection
@@ -127,7 +127,7 @@ def attach(
     """Put the trigger on every table of ``tables`` that lacks it, one short transaction each.
 
     CREATE TRIGGER waits for writers in flight on that table, so that afterwards no transaction has
-    written to it unguarded. Raises TransientError naming the blocking session after the patience."""
+    written to it unguarded. Raises PermanentError naming the blocking session after the patience."""
     covered = guarded(connection)
     statement = sql.SQL(
         "CREATE OR REPLACE TRIGGER {} BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {}"
@@ -174,7 +174,7 @@ def _slice() -> sql.Composed:
 
 def with_short_locks(connection: Connection, act: Callable[[], None], what: str, patience_seconds: float) -> None:
     """Run ``act`` until it gets its locks: waits of at most 100 ms with pauses between, so that nobody
-    queues behind a lock that is not to be had. Raises TransientError after ``patience_seconds``."""
+    queues behind a lock that is not to be had. Raises PermanentError after ``patience_seconds``."""
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
@@ -182,7 +182,7 @@ def with_short_locks(connection: Connection, act: Callable[[], None], what: str,
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if time.monotonic() > deadline:
                 holder = longest_transaction(connection)[1]
-                raise TransientError(
+                raise PermanentError(
                     f"{what}: another session kept its lock for {patience_seconds:g} s. {holder}".rstrip(),
                     "End that transaction, then run the same command again.",
                 ) from error

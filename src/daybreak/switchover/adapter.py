@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import psycopg
@@ -48,6 +48,7 @@ class PostgresSwitch:
     jobs: int
     policy: Policy
     _snapshots: Snapshots | None = None
+    _stamps: dict[Side, str] = field(default_factory=dict)
 
     # --- looking and claiming
 
@@ -61,6 +62,10 @@ class PostgresSwitch:
 
     def _look(self, side: Side, connection: Connection) -> SideStatus:
         row = control.read_control(connection, self.migration)
+        flag = guard.state(connection)
+        if flag is GuardState.OPEN:
+            # Before all else that is looked at: what is judged by it must not have changed under the hold.
+            self._stamps[side] = guard.stamp(connection)
         tables = self._guardable(connection)
         age, who = guard.longest_transaction(connection)
         return SideStatus(
@@ -68,7 +73,7 @@ class PostgresSwitch:
             version_num=connection.info.server_version,
             generation=0 if row is None else row.generation,
             owner="" if row is None else row.owner,
-            guard=guard.state(connection),
+            guard=flag,
             guarded_tables=len(guard.guarded(connection) & tables),
             tables=len(tables),
             closed_by=0 if row is None else row.closed_by,
@@ -326,6 +331,7 @@ class PostgresSwitch:
             self.policy.max_write_pause_seconds,
             self.stream(record.primary),
             backward if switching else None,
+            self._stamps.get(record.primary, ""),
         )
 
     def _prepare_backward(self, primary: Side) -> None:

@@ -47,7 +47,7 @@ class HotPath:
 
     ``forward`` streams from old to new. ``backward`` is given only where both can't run at once (below
     PostgreSQL 16): then its slot must exist on the new primary and its subscription, disabled, on the
-    old one."""
+    old one. ``judged_stamp`` is the old primary's when the gates were judged; by default, from the start."""
 
     sessions: Sessions
     migration: str
@@ -55,6 +55,7 @@ class HotPath:
     budget_seconds: float
     forward: Stream
     backward: Stream | None = None
+    judged_stamp: str = ""
     _marks: dict[str, float] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -85,7 +86,7 @@ class HotPath:
     def held(self, mark: Callable[[str], None]) -> Iterator[Hold]:
         """Hold writers, drain and snapshot; the hold is released at the end unless it was committed."""
         self._mark = mark
-        stamp = guard.stamp(self._old)
+        stamp = self.judged_stamp or guard.stamp(self._old)
         hold = Hold(self._hold_connection, self.migration, self.sessions.generation, self.budget_seconds)
         hold.acquire(stamp)
         try:
