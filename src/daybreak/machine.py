@@ -179,6 +179,8 @@ def _blocked(record: MigrationRecord, seen: Observation, policy: Policy, step: S
         streams = seen.replication
         if streams.problem or not feeding(streams, record.primary):
             return Wait(streams.problem or f"the stream is down {streams.apply_error}".rstrip(), limited=True)
+        if streams.tables_unready:
+            return Wait(f"{len(streams.tables_unready)} table(s) are still being copied by PostgreSQL")
     return None
 
 

@@ -70,7 +70,7 @@ def _unjoined(_record: MigrationRecord, seen: Observation) -> bool:
 
 
 def _new_tables(record: MigrationRecord, seen: Observation) -> bool:
-    return record.primary is Side.SOURCE and (_unjoined(record, seen) or bool(seen.replication.tables_unreplicated))
+    return _unjoined(record, seen) or bool(seen.replication.tables_unreplicated)
 
 
 def _no_foreign_keys(_record: MigrationRecord, seen: Observation) -> bool:
@@ -105,6 +105,11 @@ def _guard_left(record: MigrationRecord, seen: Observation) -> bool:
     switch = record.switchover
     primary = switch.to if switch is not None and new_opened(record, seen) else record.primary
     return seen.side(primary).guarded_tables > 0
+
+
+def _armed(record: MigrationRecord, seen: Observation) -> bool:
+    """Arming may have failed before its first guard, so what is seen does not tell."""
+    return _guard_left(record, seen) or (record.switchover is not None and not record.switchover.disarmed)
 
 
 def _unshifted(record: MigrationRecord, seen: Observation) -> bool:
@@ -222,7 +227,7 @@ TABLE: tuple[Row, ...] = (
         foreseen=False),
     Row(_W, _SWITCHING, Step.CERTIFY, _uncertified, "compare both sides as they were at the fence",
         foreseen=False),
-    Row(_W, _SWITCHING, Step.DISARM, _guard_left, "drop the guard from the primary", foreseen=False),
+    Row(_W, _SWITCHING, Step.DISARM, _armed, "drop the guard from the primary", foreseen=False),
     Row(_W, _SWITCHING, Step.END_SWITCH, _always, "record the outcome", Phase.STREAMING),
     # the end, from both sides
     Row(_P, _ABORT, Step.CLEAN_UP, _traces, "remove every trace"),

@@ -90,9 +90,7 @@ def test_no_setting_opens_it(pair: Pair, closed: Connection, user: str) -> None:
 def test_security_definer_and_prepared_statements_are_refused(pair: Pair, closed: Connection) -> None:
     guard.set_flag(closed, GuardState.OPEN)
     with pair.connect(Side.SOURCE, OWNER) as owner, pair.connect(Side.SOURCE, APPLICATION) as pooled:
-        owner.execute(
-            f"CREATE FUNCTION payments.sneak() RETURNS void LANGUAGE sql SECURITY DEFINER AS $${INSERT}$$"
-        )
+        owner.execute(f"CREATE FUNCTION payments.sneak() RETURNS void LANGUAGE sql SECURITY DEFINER AS $${INSERT}$$")
         owner.execute("GRANT EXECUTE ON FUNCTION payments.sneak() TO PUBLIC")
         pooled.execute("PREPARE later AS UPDATE payments.accounts SET holder = holder WHERE id = 1")
         pooled.execute("EXECUTE later")

@@ -129,6 +129,16 @@ def test_a_new_table_blocks_the_switch_until_it_is_joined(pair: Pair, streaming:
     with pair.connect(Side.TARGET, OWNER) as target, pair.connect(Side.SOURCE, OWNER) as source:
         target.execute("INSERT INTO payments.refunds VALUES (2, 'on the way back')")
         until(streaming, lambda _s: source.execute("SELECT count(*) FROM payments.refunds").fetchone() == (2,))
+        # And the same the other way round, where the target is the primary.
+        target.execute(NEW_TABLE.replace("refunds", "disputes"))
+        target.execute("INSERT INTO payments.disputes VALUES (1, 'made on the target')")
+        source.execute("SET default_transaction_read_only = off")
+        source.execute(NEW_TABLE.replace("refunds", "disputes"))
+    streaming.controller.run(Verb.START)
+    streaming.controller.run(Verb.VERIFY)
+    assert streaming.controller.run(Verb.ROLLBACK).primary is Side.SOURCE
+    with pair.connect(Side.SOURCE, OWNER) as source:
+        assert source.execute("SELECT note FROM payments.disputes").fetchone() == ("made on the target",)
 
 
 def test_the_password_of_the_streams_is_in_no_log(

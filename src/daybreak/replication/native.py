@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from daybreak.errors import DaybreakError
+from daybreak.errors import DaybreakError, PermanentError
 from daybreak.model import GuardState, Policy, Progress, ReplicationStatus, Side, Step, TableName
 from daybreak.ports import Report
 from daybreak.postgres import catalog, control, guard, schema, sequences, settings
@@ -194,10 +194,30 @@ class NativeReplicator:
         forward.subscribe(source, target, enabled=True, origin_filter=self.bidirectional)
 
     def _join_tables(self, _report: Report) -> None:
+        """While loading: the tables that the load left over. Afterwards: what the primary has new, and
+        the standby too, for tables are created by whoever runs the application's DDL."""
         source, target = self.sessions.get(Side.SOURCE), self.sessions.get(Side.TARGET)
         forward = self.stream(Side.SOURCE)
-        forward.ensure_publication(source, self._loaded(target))
-        forward.refresh(target, copy_data=True)
+        if self._to_join(target) - forward.subscribed_tables(target):
+            forward.ensure_publication(source, self._loaded(target))
+            forward.refresh(target, copy_data=True)
+            return
+        primary = Side.SOURCE if guard.state(target) is GuardState.CLOSED else Side.TARGET
+        here, there = self.sessions.get(primary), self.sessions.get(primary.other)
+        if absent := sorted(set(self._tables(here)) - set(self._tables(there))):
+            raise PermanentError(
+                f"{primary.other}: {absent[0]} does not exist there"
+                f"{f' (and {len(absent) - 1} more)' if len(absent) > 1 else ''}.",
+                "Create it as on the other side (`pg_dump --schema-only --table`), then run the command again.",
+            )
+        tables = catalog.guardable_tables(there, self.include, self.exclude)
+        guard.attach(there, sorted(tables), self.migration, self.sessions.generation, self.policy.gate_patience_seconds)
+        onward, back = self.stream(primary), self.stream(primary.other)
+        onward.ensure_publication(here, self._tables(here))
+        onward.refresh(there, copy_data=True)
+        if back.subscription_exists(here):
+            back.ensure_publication(there, self._tables(here))
+            back.refresh(here, copy_data=False)
 
     def _add_foreign_keys(self, report: Report) -> None:
         _tell(schema.add_foreign_keys(self._schema_job(report)), report)
