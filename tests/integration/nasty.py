@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from psycopg import sql
@@ -47,9 +47,6 @@ class Move:
         return schema.SchemaJob(
             self.source, self.target, self.tools, GENERATION, EVERYTHING, (), 2, self.progress.append
         )
-
-    def job_without(self, *exclude: str) -> schema.SchemaJob:
-        return replace(self.job, exclude=exclude)
 
     def tables(self) -> tuple[Table, ...]:
         with self.source.session("test", GENERATION) as connection:

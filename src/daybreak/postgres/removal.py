@@ -30,7 +30,8 @@ _DEFAULT_ACLS = """
 SELECT pg_get_userbyid(a.defaclrole), coalesce(n.nspname, ''), a.defaclobjtype, a.defaclacl::text
 FROM pg_default_acl a LEFT JOIN pg_namespace n ON n.oid = a.defaclnamespace
 """
-_BUILT_IN = 'SELECT acldefault(lower(%s)::"char", oid)::text FROM pg_roles WHERE rolname = %s'
+# acldefault() calls sequences s, pg_default_acl S; the other letters agree.
+_BUILT_IN = "SELECT acldefault(replace(%s, 'S', 's')::\"char\", oid)::text FROM pg_roles WHERE rolname = %s"
 _GRANTS = """
 SELECT CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, privilege_type, is_grantable
 FROM aclexplode(%s::text::aclitem[])
