@@ -34,6 +34,11 @@ class Disturbance:
         session = self._session(Side.TARGET, "postgres")
         session.execute("BEGIN; LOCK TABLE payments.transfers IN ACCESS EXCLUSIVE MODE")
 
+    def token_is_not_applied(self) -> None:
+        """The drain does not end though nothing was in its way when it began."""
+        session = self._session(Side.TARGET, "postgres")
+        session.execute("BEGIN; LOCK TABLE daybreak.token IN SHARE ROW EXCLUSIVE MODE")
+
     def writer_that_does_not_finish(self) -> None:
         """The hold waits for it."""
         session = self._session(Side.SOURCE)
@@ -84,7 +89,7 @@ def undisturbed(world: World, began: float) -> None:
     ("act", "point"),
     [
         *((act, "intend switch") for act in EVERYTHING),
-        (Disturbance.lock_on_the_standby, "mark held"),
+        (Disturbance.token_is_not_applied, "mark held"),
     ],
 )
 def test_a_pause_and_no_error(shared: Shared, act: Act, point: str) -> None:
