@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 
 from daybreak.controller import Controller, Event
@@ -17,12 +17,17 @@ from daybreak.memory_world import Killed, Outcome, Process, World
 from daybreak.model import JournalEntry, MigrationRecord, Policy, RoutingStatus, Side, Step, Verb
 
 NAME = "shop"
-POLICY = Policy(gate_patience_seconds=2.0)
+POLICY = Policy(gate_patience_seconds=1.0)
 Hook = Callable[[Process, str], None]
 
 
 def no_hook(_process: Process, _name: str) -> None:
     """Nothing happens to this one."""
+
+
+def changes(point: str) -> bool:
+    """Whether something may have changed before ``point``: looking changes nothing."""
+    return not point.startswith("observe")
 
 
 @dataclass
@@ -103,6 +108,8 @@ class Simulation:
     points: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self._back_at: dict[Side, datetime] = {}
+        self._flow_at: datetime | None = None
         self.router = MemoryRouter(clock=lambda: self.world.now.timestamp())
         for _ in range(7):
             self.world.client_write(Side.SOURCE)
@@ -115,7 +122,8 @@ class Simulation:
 
         def at_point(name: str) -> None:
             self.points.append(name)
-            self.clients()
+            if changes(name):
+                self.clients()
             hook(process, name)
 
         process.hook = at_point
@@ -158,9 +166,24 @@ class Simulation:
             self.run(verb)
         return self
 
+    def outage(self, side: Side, seconds: float) -> None:
+        """The server of ``side`` goes down for so long, of the time that controllers sleep through."""
+        self.world.stop(side)
+        self._back_at[side] = self.world.now + timedelta(seconds=seconds)
+
+    def stall(self, seconds: float) -> None:
+        """The streams apply nothing for so long."""
+        self.world.stalled = True
+        self._flow_at = self.world.now + timedelta(seconds=seconds)
+
     def _sleep(self, seconds: float) -> None:
         self.world.sleep(seconds)
+        if self._flow_at is not None and self._flow_at <= self.world.now:
+            self.world.stalled, self._flow_at = False, None
         self.clients()
+        for side in [side for side, moment in self._back_at.items() if moment <= self.world.now]:
+            self.world.start(side)
+            del self._back_at[side]
 
     # --- looking
 
@@ -183,9 +206,9 @@ class Simulation:
         self.world.check()
         return outcomes
 
-    def footprint(self) -> tuple[object, ...]:
+    def footprint(self, publications: bool = True) -> tuple[object, ...]:
         """What Daybreak left in both databases."""
-        return tuple(self.world[side].footprint() for side in Side)
+        return tuple(self.world[side].footprint(publications) for side in Side)
 
     def everything(self) -> tuple[object, ...]:
         """All that a controller could change, time and imaginary pauses apart."""
@@ -218,21 +241,42 @@ class Simulation:
         assert standby.guarded == standby.tables
         assert primary.slot
         assert primary.rows.keys() == standby.rows.keys() >= self.world.acknowledged
-        assert self.router.observe() == RoutingStatus(primary.side, self.record.read_weight)
+        assert self.router.observe() == RoutingStatus(primary.side, self.router.observe().read_weight)
         self.assert_sound()
 
 
-def strike_at(number: int, blow: Hook, names: Callable[[str], bool] = lambda _name: True) -> Hook:
-    """A hook that deals ``blow`` at the ``number``-th point (from 0) whose name ``names`` takes."""
+def strike_at(number: int, blow: Hook) -> Hook:
+    """A hook that deals ``blow`` at the ``number``-th point, from 0, of those where things change."""
     seen = count()
 
     def hook(process: Process, name: str) -> None:
-        if names(name) and next(seen) == number:
+        if changes(name) and next(seen) == number:
             blow(process, name)
 
     return hook
 
 
-def kill_at(number: int, names: Callable[[str], bool] = lambda _name: True) -> Hook:
-    """A hook that kills its process at the ``number``-th point (from 0) whose name ``names`` takes."""
-    return strike_at(number, lambda process, _name: process.kill(), names)
+def kill_at(number: int) -> Hook:
+    """A hook that kills its process there."""
+    return strike_at(number, lambda process, _name: process.kill())
+
+
+def on(name: str, act: Callable[[], object], times: int = 1) -> Hook:
+    """A hook that does ``act`` the first ``times`` times that a process passes the point ``name``."""
+    left = [times]
+
+    def hook(_process: Process, passed: str) -> None:
+        if passed == name and left[0] > 0:
+            left[0] -= 1
+            act()
+
+    return hook
+
+
+def failing(error: BaseException) -> Callable[[], object]:
+    """An act that raises ``error``: what is done at that point fails."""
+
+    def fail() -> object:
+        raise error
+
+    return fail

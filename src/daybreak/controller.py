@@ -242,7 +242,7 @@ class Controller:
         if record.generation != self._generation:
             raise self._taken_over(record)
         if self._unsure:
-            record = self._claim(take_over=True)
+            return self._make_sure(record)
         seen = self.observe(record)
         self._stop_if_outdated(record, seen)
         decision = machine.decide(record, seen, self._policy)
@@ -262,6 +262,14 @@ class Controller:
             case Advance(step=step):
                 self._expect_progress(step)
                 return self._advance(record, step)
+
+    def _make_sure(self, record: MigrationRecord) -> MigrationRecord:
+        """Not limited: perhaps nobody can write until the servers are back and this is known."""
+        try:
+            return self._claim(take_over=True)
+        except TransientError as error:
+            self._wait(Wait(f"it is not known how far the switchover came: {error.message}"))
+            return record
 
     def _wait(self, decision: Wait) -> None:
         self._tell(Event("wait", text=decision.reason))

@@ -53,27 +53,19 @@ class Effects:
             Step.VERIFY: lambda r: replace(r, verification=self.switch.verify(r, self.report)),
             Step.SHIFT_READS: self._shift,
             Step.ENTER_SWITCHING: self._enter_switching,
-            Step.ARM: self._doing(self.switch.arm),
+            Step.ARM: self._arm,
             Step.SWITCH: self._hot,
             Step.OPEN: self._open,
             Step.REOPEN: self._reopen,
             Step.ROUTE: self._route,
             Step.SETTLE: self._settle,
             Step.CERTIFY: self._certify,
-            Step.DISARM: self._doing(self.switch.disarm),
+            Step.DISARM: self._disarm,
             Step.END_SWITCH: self._end_switch,
             Step.CLEAN_UP: self._clean_up,
             Step.END: self._end,
         }
         return effects[step](record)
-
-    @staticmethod
-    def _doing(effect: Callable[[MigrationRecord], None]) -> Callable[[MigrationRecord], MigrationRecord]:
-        def run(record: MigrationRecord) -> MigrationRecord:
-            effect(record)
-            return record
-
-        return run
 
     def _shift(self, record: MigrationRecord) -> MigrationRecord:
         percent = record.intent.percent if record.intent is not None and record.intent.percent is not None else 0
@@ -84,6 +76,10 @@ class Effects:
         number = record.switchovers + 1
         switch = Switchover(number=number, to=record.primary.other, started_at=self.clock())
         return replace(record, phase=Phase.SWITCHING, switchover=switch, switchovers=number)
+
+    def _arm(self, record: MigrationRecord) -> MigrationRecord:
+        self.switch.arm(record)
+        return record
 
     def _hot(self, record: MigrationRecord) -> MigrationRecord:
         """Pause where the router can, switch, and route at once: clients wait for the last line."""
@@ -97,13 +93,20 @@ class Effects:
         except BaseException:
             # On a side that was closed clients would be refused: let them wait for ROUTE.
             if self.switch.observe(record.primary).closed_by != switch.number:
-                self.router.resume()
+                self._try_resume()
             raise
         if switched.backed_out:
-            self.router.resume()
+            self._try_resume()
         else:
             switched = self._try_route(switched)
         return replace(record, switchover=switched)
+
+    def _try_resume(self) -> None:
+        """A pause ends by itself as well, so that a router's failure is no reason to fail."""
+        try:
+            self.router.resume()
+        except AdapterError as error:
+            self.failed(Step.SWITCH, error.message)
 
     def _try_route(self, switched: Switchover) -> Switchover:
         """Opening is never undone for a router: where it fails, the ROUTE step tries again."""
@@ -122,7 +125,7 @@ class Effects:
 
     def _reopen(self, record: MigrationRecord) -> MigrationRecord:
         self.switch.reopen(record)
-        self.router.resume()
+        self._try_resume()
         return record
 
     def _route(self, record: MigrationRecord) -> MigrationRecord:
@@ -140,6 +143,15 @@ class Effects:
         # A comparison that ran out of time without a difference says nothing against an earlier one.
         telling = found is not None and (found.complete or found.differences)
         return replace(record, switchover=switch, verification=found if telling else record.verification)
+
+    def _disarm(self, record: MigrationRecord) -> MigrationRecord:
+        self.switch.disarm(record)
+        switch = record.switchover
+        if switch is None:
+            return record
+        if switch.backed_out:  # perhaps by a controller that came after the one that paused
+            self._try_resume()
+        return replace(record, switchover=replace(switch, disarmed=True))
 
     def _end_switch(self, record: MigrationRecord) -> MigrationRecord:
         switch = _under_way(record)

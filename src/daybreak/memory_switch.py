@@ -68,7 +68,7 @@ class MemorySwitch:
         for database in databases:
             database.control = database.control or Control()
             self.process.point(f"claim: control row on {database.side}")
-        wanted = max(generation, *(d.control.generation for d in databases if d.control is not None)) + 1
+        wanted = max([generation, *(d.control.generation for d in databases if d.control is not None)]) + 1
         for database in databases:
             self._raise(database, owner, wanted)
             self.process.point(f"claim: generation raised on {database.side}")

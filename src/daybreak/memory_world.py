@@ -101,10 +101,10 @@ class Database:
         stopped = self.closed or self.held_by is not None
         return bool(self.tables - self.guarded if stopped else self.tables)
 
-    def footprint(self) -> tuple[object, ...]:
+    def footprint(self, publications: bool = True) -> tuple[object, ...]:
         """Everything that Daybreak may leave here and that is no row of the application."""
         guard = self.guard, frozenset(self.guarded), self.closed if self.guard else None
-        streams = frozenset(self.published), self.slot, self.subscription
+        streams = frozenset(self.published if publications else ()), self.slot, self.subscription
         return guard, self.read_only_hint, streams, self.control is None
 
 
@@ -222,8 +222,9 @@ class World:
         if len(takers) > 1:
             self.violations.append("I1: both sides take writes")
         for database in takers:
-            if missing := self.acknowledged - set(database.rows):
-                self.violations.append(f"I2: {database.side} takes writes and lacks {sorted(missing)[:5]}")
+            if not self.acknowledged <= database.rows.keys():
+                lacking = sorted(self.acknowledged - database.rows.keys())
+                self.violations.append(f"I2: {database.side} takes writes and lacks {lacking[:5]}")
 
     def _apply(self, publisher: Database, subscriber: Database) -> None:
         captured, publisher.backlog = publisher.backlog, []

@@ -282,6 +282,7 @@ class Switchover:
     settled: bool = False
     certificate: Verification | None = None
     certified: bool = False
+    disarmed: bool = False
     outcome: str = ""
 
 

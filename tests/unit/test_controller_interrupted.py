@@ -4,12 +4,12 @@ hold at every point (``Simulation.clients`` looks at each)."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import pytest
-from simulation import Simulation, kill_at, strike_at
+from simulation import Simulation, changes, kill_at, strike_at
 
-from daybreak.errors import StateConflict
+from daybreak.errors import DaybreakError, StateConflict
 from daybreak.memory_world import Killed, Outcome, Process, World
 from daybreak.model import Phase, Side, Step, Verb
 
@@ -40,18 +40,13 @@ def prepared(name: str) -> tuple[Simulation, Verb]:
     return Simulation(World(bidirectional=streams == "both streams")).through(*before), verb
 
 
-def matters(name: str) -> bool:
-    """Looking changes nothing: being killed there is the same as at the point before."""
-    return not name.startswith("observe")
-
-
 @cache
 def points(name: str) -> tuple[str, ...]:
     """All points of the command, found by a dry run."""
     simulation, verb = prepared(name)
     begin = len(simulation.points)
     simulation.run(verb)
-    return tuple(point for point in simulation.points[begin:] if matters(point))
+    return tuple(point for point in simulation.points[begin:] if changes(point))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -87,7 +82,7 @@ def assert_ended(simulation: Simulation, verb: Verb) -> None:
 
 def test_killed_anywhere_the_same_command_goes_on(name: str, kill_point: int) -> None:
     simulation, verb = prepared(name)
-    assert isinstance(simulation.attempt(verb, kill_at(kill_point, matters)), Killed)
+    assert isinstance(simulation.attempt(verb, kill_at(kill_point)), Killed)
     # I7: nobody holds writers any more, and where nobody can write a restart mends that before all else.
     assert Outcome.WAITING not in simulation.clients()
     stuck = not any(simulation.world[side].accepts for side in Side)
@@ -101,7 +96,7 @@ def test_killed_anywhere_the_same_command_goes_on(name: str, kill_point: int) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_killed_again_and_again_it_ends_as_well(name: str) -> None:
     simulation, verb = prepared(name)
-    while isinstance(simulation.attempt(verb, kill_at(25, matters)), Killed):
+    while isinstance(simulation.attempt(verb, kill_at(25)), Killed):
         simulation.assert_sound()
     assert_ended(simulation, verb)
 
@@ -127,6 +122,25 @@ def overtaken_at(number: int, simulation: Simulation, verb: Verb) -> tuple[objec
         simulation.run(verb, take_over=True)
         after.append(simulation.everything())
 
-    error = simulation.attempt(verb, strike_at(number, take_over, matters))
+    error = simulation.attempt(verb, strike_at(number, take_over))
     assert error is None or isinstance(error, StateConflict)
     return after[0]
+
+
+def lose(simulation: Simulation, side: Side, _process: Process, _name: str) -> None:
+    simulation.outage(side, 4.0)
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_lost_anywhere_costs_no_more_than_running_the_command_again(name: str, side: Side) -> None:
+    """The server of ``side`` goes down at a point and comes back much later than patience lasts."""
+    for number, point in enumerate(points(name)):
+        simulation, verb = prepared(name)
+        error = simulation.attempt(verb, strike_at(number, partial(lose, simulation, side)))
+        assert isinstance(error, DaybreakError) or error is None
+        assert Outcome.WAITING not in simulation.clients(), f"{name}: {point}"
+        simulation.world.start(side)
+        simulation.attempt(verb)  # a switchover may have to back out first
+        simulation.run(verb)
+        assert_ended(simulation, verb)
