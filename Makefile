@@ -31,6 +31,7 @@ lint: .venv/dev.stamp ## style, types, arrows between packages, documentation
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/python -m daybreak.diagram --check
 	NO_MKDOCS_2_WARNING=true .venv/bin/mkdocs build --quiet --strict
 
 format: .venv/dev.stamp ## mend what can be mended by itself
