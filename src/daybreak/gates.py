@@ -45,7 +45,7 @@ def gates(record: MigrationRecord, seen: Observation, policy: Policy) -> tuple[G
             "standby closed",
             fully_closed(standby),
             f"{standby.guard}, {standby.guarded_tables} of {standby.tables} tables guarded",
-            _after_ddl(record.primary, "it closes new tables"),
+            "Run `daybreak start` again: it closes new tables.",
         ),
     )
 
@@ -113,7 +113,7 @@ def _of_the_data(record: MigrationRecord, seen: Observation, policy: Policy) -> 
             "tables replicated",
             not streams.tables_unreplicated,
             ", ".join(streams.tables_unreplicated[:5]) or "all replicated",
-            _after_ddl(record.primary, "it joins new tables"),
+            "Create them on the other side too, then run `daybreak start` again: it joins new tables.",
         ),
         Gate(
             "same structure",
@@ -150,13 +150,6 @@ def _of_the_primary(primary: SideStatus, policy: Policy) -> tuple[Gate, ...]:
             transient=True,
         ),
     )
-
-
-def _after_ddl(primary: Side, start_does: str) -> str:
-    """``start`` takes tables in on the way from source to target only."""
-    if primary is Side.SOURCE:
-        return f"Create them on the target too, then run `daybreak start` again: {start_does}."
-    return "Leave them out with replication.exclude, or drop them; new tables can be joined under the source only."
 
 
 def judge(record: MigrationRecord, seen: Observation, policy: Policy) -> Wait | Refuse | None:

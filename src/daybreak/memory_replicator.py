@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from daybreak.memory_world import Process, World
-from daybreak.model import Progress, ReplicationStatus, Side, Step
+from daybreak.model import GuardState, Progress, ReplicationStatus, Side, Step
 from daybreak.ports import Report
 
 
@@ -45,7 +45,7 @@ class MemoryReplicator:
             forward=world.streams(Side.SOURCE),
             reverse=world.streams(Side.TARGET),
             bidirectional=world.bidirectional,
-            tables_unreplicated=tuple(f"t{n}" for n in sorted(world[primary].tables - source.published)),
+            tables_unreplicated=tuple(f"t{n}" for n in sorted(world[primary].tables - world[primary].published)),
             lag_seconds=(5.0 if behind else 0.0) if world.streams(primary) else None,
             lag_bytes=behind,
         )
@@ -132,16 +132,20 @@ class MemoryReplicator:
         self.world[Side.TARGET].subscription = True
 
     def _join(self, _report: Report) -> None:
-        world, source, target = self.world, self.world[Side.SOURCE], self.world[Side.TARGET]
-        for table in sorted(world.to_join | (source.tables & target.tables) - source.published):
-            target.rows.update({row: t for row, t in source.rows.items() if t == table})
-            source.backlog = [row for row in source.backlog if source.rows[row] != table]
-            source.published.add(table)
+        world, target = self.world, self.world[Side.TARGET]
+        primary = Side.SOURCE if target.guard_state is GuardState.CLOSED else Side.TARGET
+        here, there = world[primary], world[primary.other]
+        there.guarded = set(there.tables)
+        self._pass("join_tables: standby guarded")
+        for table in sorted(world.to_join | (here.tables & there.tables) - here.published):
+            there.rows.update({row: t for row, t in here.rows.items() if t == table})
+            here.backlog = [row for row in here.backlog if here.rows[row] != table]
+            here.published.add(table)
             world.to_join.discard(table)
             world.copied.add(table)
             self._pass("join_tables: a table joined")
-        if target.slot:
-            target.published = set(source.published)
+        if there.slot:
+            there.published = set(here.published)
 
     def _sync_sequences(self, _report: Report) -> None:
         self.world[Side.TARGET].last_id = self.world[Side.SOURCE].last_id

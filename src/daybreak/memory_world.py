@@ -230,7 +230,8 @@ class World:
         captured, publisher.backlog = publisher.backlog, []
         for row in captured:
             table = publisher.rows[row]
-            if subscriber.side is Side.TARGET and table in self.to_join | (publisher.tables - publisher.published):
+            joins_later = subscriber.side is Side.TARGET and table in self.to_join
+            if joins_later or table not in publisher.published:
                 continue
             self._store(subscriber, row, table)
             if not self.bidirectional and subscriber.slot:

@@ -70,7 +70,8 @@ def _unjoined(_record: MigrationRecord, seen: Observation) -> bool:
 
 
 def _new_tables(record: MigrationRecord, seen: Observation) -> bool:
-    return _unjoined(record, seen) or bool(seen.replication.tables_unreplicated)
+    unclosed = not fully_closed(seen.side(record.primary.other))
+    return _unjoined(record, seen) or bool(seen.replication.tables_unreplicated) or unclosed
 
 
 def _no_foreign_keys(_record: MigrationRecord, seen: Observation) -> bool:
@@ -208,7 +209,7 @@ TABLE: tuple[Row, ...] = (
     Row(_L, _START, Step.ENTER_STREAMING, _always, "record that both sides are in step", Phase.STREAMING),
     # streaming: what an operator may ask for
     Row(_S, _START, Step.CLOSE_TARGET, _target_unclosed, "close new tables of the target", recovery=True),
-    Row(_S, _START, Step.JOIN_TABLES, _new_tables, "join tables that are new", recovery=True),
+    Row(_S, _START, Step.JOIN_TABLES, _new_tables, "close and join tables that are new", recovery=True),
     Row(_S, _VERIFY, Step.ARM, _unguarded_for_verify, "guard every table of the primary (open)"),
     Row(_S, _VERIFY, Step.VERIFY, _unverified, "hold writers for an instant, snapshot both sides, compare",
         pauses_writes=True),

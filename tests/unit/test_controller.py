@@ -107,9 +107,9 @@ def red(simulation: Simulation, gate: str) -> None:
     elif gate == "standby":
         world[Side.TARGET].guarded = {0}
     elif gate == "new table":
-        world[Side.SOURCE].tables |= {3}
-        world[Side.TARGET].tables |= {3}
-        world[Side.TARGET].guarded |= {3}
+        for side in Side:
+            world[side].tables |= {3}
+        world[simulation.record.primary.other].guarded |= {3}
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_waiting_ends() -> None:
 def test_a_long_catching_up_is_no_reason_to_give_up() -> None:
     simulation = Simulation()
     simulation.world.stalled = True
-    end = simulation.world.now.timestamp() + 3600
+    end = simulation.world.now.timestamp() + 300
 
     def hook(_process: object, _name: str) -> None:
         if simulation.world.now.timestamp() >= end:
@@ -440,16 +440,16 @@ def test_findings_that_block_stop_a_start_before_it_touches_anything() -> None:
 # --- the rest of what an operator asks for
 
 
-def test_start_joins_tables_that_are_new() -> None:
-    simulation = ready()
+@pytest.mark.parametrize("before", [(), (Verb.CUTOVER,)], ids=["source", "target"])
+def test_start_joins_tables_that_are_new(before: tuple[Verb, ...]) -> None:
+    simulation = ready(*before)
     red(simulation, "new table")
+    move = Verb.ROLLBACK if before else Verb.CUTOVER
     with pytest.raises(Refused, match="tables replicated: t3"):
-        simulation.run(Verb.CUTOVER)
-    simulation.run(Verb.START)
-    simulation.through(Verb.VERIFY, Verb.CUTOVER)
-    rows = simulation.world[Side.TARGET].rows.values()
-    assert 3 in rows
-    simulation.assert_sound()
+        simulation.run(move)
+    simulation.through(Verb.START, Verb.VERIFY, move)
+    assert 3 in simulation.world[simulation.record.primary].rows.values()
+    simulation.assert_in_step()
 
 
 def test_reads_are_shifted_and_a_share_must_be_named() -> None:

@@ -451,7 +451,7 @@ def test_a_stream_that_a_crash_left_turned_off_is_armed_again() -> None:
 def test_the_last_steps_of_a_load_wait_for_the_streams(
     streams: dict[str, object], reason: str, limited: bool, missing: dict[str, object]
 ) -> None:
-    decision = decided(record(Phase.LOADING, Verb.START), seen(**{**missing, **streams}))
+    decision = decided(record(Phase.LOADING, Verb.START), seen(None, None, **{**missing, **streams}))
     assert isinstance(decision, Wait)
     assert reason in decision.reason
     assert decision.limited is limited
@@ -467,12 +467,12 @@ def test_below_16_a_load_ends_without_the_stream_back() -> None:
 
 
 def test_the_target_is_never_closed_while_it_is_the_primary() -> None:
-    open_target = seen(STANDBY_AS_SOURCE, {"guard": GuardState.ABSENT, "guarded_tables": 0})
-    decision = decided(record(Phase.STREAMING, Verb.START, primary=Side.TARGET), open_target)
-    assert isinstance(decision, Done)
-
-
-STANDBY_AS_SOURCE: dict[str, object] = {"guard": GuardState.CLOSED, "guarded_tables": 3}
+    closed: dict[str, object] = {"guard": GuardState.CLOSED, "guarded_tables": 3}
+    unguarded: dict[str, object] = {"guard": GuardState.ABSENT, "guarded_tables": 0}
+    stored = record(Phase.STREAMING, Verb.START, primary=Side.TARGET)
+    assert isinstance(decided(stored, seen(closed, unguarded)), Done)
+    new_on_the_standby = seen({**closed, "guarded_tables": 2}, unguarded)
+    assert decided(stored, new_on_the_standby) == Advance(Step.JOIN_TABLES)
 
 
 # --- streaming
