@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 from rehearsal.world import World
@@ -11,6 +12,8 @@ from rehearsal.world import World
 from daybreak.lab.cluster import Cluster
 from daybreak.lab.pair import Pair
 from daybreak.model import Side
+
+_numbers = count(1)
 
 
 class Shared:
@@ -20,7 +23,6 @@ class Shared:
         self._clusters = source, target
         self._directory = directory
         self._limits = limits
-        self._made = 0
         self._world: World | None = None
         self._stack = ExitStack()
 
@@ -40,10 +42,10 @@ class Shared:
         self._stack.close()
 
     def _make(self) -> World:
-        self._made += 1
-        directory = self._directory / str(self._made)
+        name = f"shared_{next(_numbers)}"
+        directory = self._directory / name
         directory.mkdir(mode=0o700)
-        pair = Pair.create(*self._clusters, f"shared_{self._made}")
+        pair = Pair.create(*self._clusters, name)
         self._stack.callback(pair.drop)
         world = self._stack.enter_context(World(pair, directory, self._limits))
         world.must("start", "verify")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from rehearsal.shared import Shared
 from rehearsal.traces import guarded
-from rehearsal.world import NAME, World
+from rehearsal.world import World
 
 from daybreak.model import Side, Step
 
@@ -33,7 +33,7 @@ OPENED = {"mark opened", "mark routed", "done switch", *(f"{k} {s}" for s in STE
 
 def reverse_stream_is_there(world: World, to: Side) -> None:
     """I3: the slot on the new primary, and the old one's subscription to it."""
-    name = f"daybreak_{NAME}_{'rev' if to is Side.TARGET else 'fwd'}"
+    name = f"daybreak_{world.name}_{'rev' if to is Side.TARGET else 'fwd'}"
     with world.pair.connect(to) as new, world.pair.connect(to.other) as old:
         assert new.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", [name]).fetchone()
         assert old.execute("SELECT 1 FROM pg_subscription WHERE subname = %s", [name]).fetchone()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rehearsal.shared import Shared
 from rehearsal.traces import left_on, portrait
-from rehearsal.world import NAME, World
+from rehearsal.world import World
 
 from daybreak.model import Side
 
@@ -93,7 +93,7 @@ def test_writers_are_let_go_when_the_controller_hangs(shared: Shared) -> None:
 def test_adopt_rebuilds_a_lost_record(shared: Shared) -> None:
     with shared.streaming() as world:
         world.must("cutover")
-        state_files = [path for path in (world.directory / ".daybreak").iterdir() if path.name.startswith(NAME)]
+        state_files = [path for path in (world.directory / ".daybreak").iterdir() if path.name.startswith(world.name)]
         for path in state_files:
             path.unlink()
         world.must("adopt", "verify", "rollback")

@@ -27,7 +27,6 @@ from daybreak.model import Side
 from daybreak.wiring import Runtime, build
 
 SCALE = 0.02
-NAME = "rehearsed"
 _FEW = 20
 _RUN_SECONDS = 120.0
 _LIMITS: Mapping[str, float] = {"max_write_pause_seconds": 3.0, "gate_patience_seconds": 20.0}
@@ -105,7 +104,7 @@ class World:
         self.config = write_configuration(
             self.pair,
             self.directory,
-            name=NAME,
+            name=self.name,
             bouncer=self.bouncer,
             cutover={**_LIMITS, **self.limits},
             replication={"jobs": 2, **self.replication},
@@ -135,6 +134,11 @@ class World:
             found = self.run(verb)
             assert not found.error, (verb, found.said)
             assert found.said, (verb, found.signal)
+
+    @property
+    def name(self) -> str:
+        """The migration's name: slots and roles are the whole server's, and servers are shared."""
+        return self.pair.database
 
     @contextmanager
     def runtime(self, listener: Listener = lambda _event: None) -> Iterator[Runtime]:
