@@ -146,23 +146,18 @@ def _what(table: Table) -> tuple[sql.Composable, sql.Composable]:
 def _wait_for_both(table: Table, producer: Child, consumer: Child, stop: Stop) -> None:
     """Return when both ended well; otherwise raise what the one said that failed of itself: the other
     one only lost its partner."""
-    _wait_for(consumer, table, stop)
-    if not consumer.failed:
-        _wait_for(producer, table, stop)
-    elif not producer.finished(_PARTING_SECONDS):
-        producer.end()
-    where = f"copying {table.name}"
-    if producer.failed and producer.complaint():
-        with _snapshot_may_be_gone():
-            producer.raise_failure(f"{where} from the source")
-    consumer.raise_failure(f"{where} to the target")
-    producer.raise_failure(f"{where} from the source")
-
-
-def _wait_for(child: Child, table: Table, stop: Stop) -> None:
-    while not child.finished(_POLL_SECONDS):
+    while not consumer.finished(_POLL_SECONDS) or (not consumer.failed and not producer.finished(_POLL_SECONDS)):
         if stop.asked:
             raise TransientError(f"Copying {table.name} was interrupted.", "Run the same command again.")
+        if producer.failed and producer.complaint():
+            consumer.end()
+    if not producer.finished(_PARTING_SECONDS):
+        producer.end()
+    if producer.failed and producer.complaint():
+        with _snapshot_may_be_gone():
+            producer.raise_failure(f"copying {table.name} from the source")
+    consumer.raise_failure(f"copying {table.name} to the target")
+    producer.raise_failure(f"copying {table.name} from the source")
 
 
 @contextmanager
