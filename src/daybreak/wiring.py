@@ -8,7 +8,7 @@ import getpass
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Self
 from daybreak.config import Settings
 from daybreak.controller import Controller, Listener
 from daybreak.errors import AdapterError, Finding, TransientError
-from daybreak.model import Side
+from daybreak.model import Policy, Side
 from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection, Server, translated
@@ -71,7 +71,9 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
         work_dir=state_file.parent,
     )
     router = _router(settings, sessions)
-    switch = PostgresSwitch(settings.name, sessions, rules.include, rules.exclude, rules.jobs, policy)
+    switch = PostgresSwitch(
+        settings.name, sessions, rules.include, rules.exclude, rules.jobs, _hold_policy(settings, policy)
+    )
     preflight = partial(run_checks, settings, sessions)
     controller = Controller(
         name=settings.name,
@@ -85,6 +87,13 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
         preflight=preflight,
     )
     return Runtime(settings, store, sessions, replicator, router, switch, preflight, controller)
+
+
+def _hold_policy(settings: Settings, policy: Policy) -> Policy:
+    """PgBouncer's pause may take half of the time that writers can be made to wait; the hold has the rest."""
+    if settings.traffic.router != "pgbouncer":
+        return policy
+    return replace(policy, max_write_pause_seconds=policy.max_write_pause_seconds / 2)
 
 
 def server(settings: Settings, side: Side) -> Server:

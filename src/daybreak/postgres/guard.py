@@ -34,7 +34,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $guar
 DECLARE
     flag bigint;
 BEGIN
-    IF session_user = {exempt} THEN
+    IF session_user = {exempt} AND current_setting('application_name') LIKE 'daybreak:%' THEN
         RETURN NULL;
     END IF;
     PERFORM pg_advisory_xact_lock_shared({key});
@@ -99,7 +99,9 @@ def stamp(connection: Connection) -> str:
 
 
 def install_function(connection: Connection, migration: str, exempt: str) -> None:
-    """Create or replace the trigger function; sessions of role ``exempt`` pass it."""
+    """Create or replace the trigger function; Daybreak's own sessions (role ``exempt``) pass it.
+
+    Others of that role do not: somebody may have given an application the migration role."""
     connection.execute(
         _FUNCTION.format(
             exempt=sql.Literal(exempt),

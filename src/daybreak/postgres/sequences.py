@@ -9,7 +9,9 @@ PostgreSQL docs: CREATE SEQUENCE, pg_sequences, setval.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from psycopg import sql
 
 from daybreak.postgres.server import Connection
 
@@ -19,15 +21,16 @@ FROM pg_sequences WHERE schemaname NOT IN ('daybreak', 'pg_catalog', 'informatio
 ORDER BY 1, 2
 """
 _WRITE = """
-SELECT setval(format('%%I.%%I', w.schema_name, w.name)::regclass, w.value)
-FROM unnest(%s::text[], %s::text[], %s::bigint[]) AS w (schema_name, name, value)
+SELECT setval(format('%%I.%%I', w.schema_name, w.name)::regclass, w.value, w.drawn)
+FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::boolean[]) AS w (schema_name, name, value, drawn)
 WHERE to_regclass(format('%%I.%%I', w.schema_name, w.name)) IS NOT NULL
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceValue:
-    """One sequence; ``last`` is None where no value was ever drawn."""
+    """One sequence; ``last`` is None where no value was drawn since it was made, restarted or set with
+    ``is_called = false``: then ``pending`` is the value that will be drawn first."""
 
     schema: str
     name: str
@@ -37,14 +40,18 @@ class SequenceValue:
     maximum: int
     cycle: bool
     cache: int
+    pending: int | None = None
 
     def ahead(self, margin: int) -> int | None:
-        """The value to set so that the next one drawn was never drawn; None where none ever was.
+        """The value to set so that the next one drawn was never drawn; None where nothing is known.
 
-        Pure. ``margin`` counts steps; at least one cached block of every sequence is skipped."""
-        if self.last is None:
+        Pure. ``margin`` counts steps; of a sequence that was drawn from, at least a cached block is skipped."""
+        if self.last is not None:
+            value = self.last + max(margin, self.cache) * self.increment
+        elif self.pending is not None:
+            value = self.pending + margin * self.increment
+        else:
             return None
-        value = self.last + max(margin, self.cache) * self.increment
         if self.minimum <= value <= self.maximum:
             return value
         if not self.cycle:
@@ -59,8 +66,29 @@ class SequenceValue:
 
 
 def read(connection: Connection) -> tuple[SequenceValue, ...]:
-    """All user sequences as they are now, whatever other transactions do. One round trip."""
-    return tuple(_value(row) for row in connection.execute(_READ))
+    """All user sequences as they are now, whatever other transactions do. One round trip, and one more
+    where some were not drawn from: the view hides the value that they stand at.
+
+    Raises psycopg.errors.InsufficientPrivilege where one of those can't be read."""
+    values = tuple(_value(row) for row in connection.execute(_READ))
+    untouched = [value for value in values if value.last is None]
+    if not untouched:
+        return values
+    queries = [
+        sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(number, sql.Identifier(one.schema, one.name))
+        for number, one in enumerate(untouched)
+    ]
+    stands = {
+        (untouched[_number(number)].schema, untouched[_number(number)].name): (_number(value), bool(called))
+        for number, value, called in connection.execute(sql.SQL(" UNION ALL ").join(queries))
+    }
+    return tuple(_standing(value, stands.get((value.schema, value.name))) for value in values)
+
+
+def _standing(value: SequenceValue, stands: tuple[int, bool] | None) -> SequenceValue:
+    if stands is None:
+        return value
+    return replace(value, last=stands[0]) if stands[1] else replace(value, pending=stands[0])
 
 
 def _value(row: tuple[object, ...]) -> SequenceValue:
@@ -79,10 +107,9 @@ def _value(row: tuple[object, ...]) -> SequenceValue:
 
 def set_ahead(connection: Connection, values: Iterable[SequenceValue], margin: int) -> None:
     """Set this server's sequences from ``values`` of the other one plus ``margin``. One round trip."""
-    rows = [(v.schema, v.name, new) for v in values if (new := v.ahead(margin)) is not None]
+    rows = [(v.schema, v.name, new, v.last is not None) for v in values if (new := v.ahead(margin)) is not None]
     if rows:
-        schemas, names, numbers = (list(column) for column in zip(*rows, strict=True))
-        connection.execute(_WRITE, [schemas, names, numbers])
+        connection.execute(_WRITE, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _number(value: object) -> int:

@@ -9,25 +9,29 @@ conflict.
 from __future__ import annotations
 
 import secrets
+from typing import Literal
 
 from daybreak.model import Side
 from daybreak.postgres.server import Connection
 
+Purpose = Literal["lag", "drain", "canary"]
 
-def write(connection: Connection, side: Side) -> str:
-    """Commit a new token as ``side`` and return it."""
+
+def write(connection: Connection, side: Side, purpose: Purpose) -> str:
+    """Commit a new token as ``side`` and return it. Each purpose has a row of its own: somebody who
+    watches the lag must not write over the token that a drain waits for."""
     token = secrets.token_hex(8)
     connection.execute(
         "INSERT INTO daybreak.token VALUES (%s, %s, clock_timestamp())"
         " ON CONFLICT (side) DO UPDATE SET token = excluded.token, at = excluded.at",
-        [side, token],
+        [f"{side} {purpose}", token],
     )
     return token
 
 
-def seen(connection: Connection, side: Side) -> str | None:
-    """The last token of ``side`` that has arrived here."""
-    row = connection.execute("SELECT token FROM daybreak.token WHERE side = %s", [side]).fetchone()
+def seen(connection: Connection, side: Side, purpose: Purpose) -> str | None:
+    """The last token of ``side`` for ``purpose`` that has arrived here."""
+    row = connection.execute("SELECT token FROM daybreak.token WHERE side = %s", [f"{side} {purpose}"]).fetchone()
     return None if row is None else str(row[0])
 
 
@@ -35,7 +39,7 @@ def age_seconds(primary: Connection, standby: Connection, side: Side) -> float |
     """Seconds between the primary's clock now and the commit of the last token that arrived, or None.
 
     An upper bound of the lag: nothing may have been written since."""
-    row = standby.execute("SELECT at FROM daybreak.token WHERE side = %s", [side]).fetchone()
+    row = standby.execute("SELECT at FROM daybreak.token WHERE side = %s", [f"{side} lag"]).fetchone()
     if row is None:
         return None
     age = primary.execute("SELECT extract(epoch FROM clock_timestamp() - %s)::float8", [row[0]]).fetchone()

@@ -55,7 +55,7 @@ class Streams:
             bytes_total=_published_bytes(source, self.forward),
             bytes_copied=load.bytes,
             rows_copied=load.rows,
-            load_done=load.tables >= len(published or ()) and forward.slot_present and "schema" in done,
+            load_done=(published or frozenset()) <= load.known and forward.slot_present and "schema" in done,
             indexes_built="indexes" in done,
             foreign_keys_added="foreign_keys" in done,
             sequences_synced="sequences" in done,
@@ -86,8 +86,10 @@ class Streams:
         here, there = self.sessions.get(primary), self.sessions.get(primary.other)
         before = tokens.age_seconds(here, there, primary)
         began = time.monotonic()
-        token = tokens.write(here, primary)
-        while tokens.seen(there, primary) != token:
+        old = tokens.seen(there, primary, "lag")
+        tokens.write(here, primary, "lag")
+        # Any newer one will do: two people may watch at the same time.
+        while tokens.seen(there, primary, "lag") in {old, None}:
             waited = time.monotonic() - began
             if waited > _TOKEN_WAIT_SECONDS:
                 return None if before is None else before + waited
@@ -120,6 +122,7 @@ class _Load:
     rows: int = 0
     bytes: int = 0
     to_join: frozenset[TableName] = frozenset()
+    known: frozenset[TableName] = frozenset()
 
 
 def _load_progress(target: Connection) -> _Load:
@@ -134,6 +137,7 @@ def _load_progress(target: Connection) -> _Load:
         sum(int(str(row[3])) for row in copied),
         sum(int(str(row[4])) for row in copied),
         frozenset(TableName(str(row[0]), str(row[1])) for row in rows if row[2] == "join"),
+        frozenset(TableName(str(row[0]), str(row[1])) for row in rows),
     )
 
 

@@ -190,7 +190,8 @@ class NativeReplicator:
         published as being in step with the slot."""
         source, target = self.sessions.get(Side.SOURCE), self.sessions.get(Side.TARGET)
         forward = self.stream(Side.SOURCE)
-        forward.ensure_publication(source, self._loaded(target) - self._to_join(target))
+        there = frozenset(self._tables(source))  # a table may have been dropped since it was copied
+        forward.ensure_publication(source, there & self._loaded(target) - self._to_join(target))
         forward.subscribe(source, target, enabled=True, origin_filter=self.bidirectional)
 
     def _join_tables(self, _report: Report) -> None:
@@ -199,7 +200,7 @@ class NativeReplicator:
         source, target = self.sessions.get(Side.SOURCE), self.sessions.get(Side.TARGET)
         forward = self.stream(Side.SOURCE)
         if self._to_join(target) - forward.subscribed_tables(target):
-            forward.ensure_publication(source, self._loaded(target))
+            forward.ensure_publication(source, self._loaded(target).intersection(self._tables(source)))
             forward.refresh(target, copy_data=True)
             return
         primary = Side.SOURCE if guard.state(target) is GuardState.CLOSED else Side.TARGET

@@ -187,6 +187,11 @@ class PostgresSwitch:
         side = record.primary
         connection = self.sessions.get(side)
         with translated(f"{side}: reopening"), control.fenced(connection, self.migration, self.sessions.generation):
+            # The row is locked now: a commit that was under way when this was decided has ended.
+            row = control.read_control(connection, self.migration)
+            number = 0 if record.switchover is None else record.switchover.number
+            if row is not None and row.closed_by == number:
+                raise TransientError(f"{side} was closed by switchover {number} after all.", _FORWARD)
             guard.set_flag(connection, GuardState.OPEN)
 
     def settle(self, record: MigrationRecord) -> None:
@@ -215,9 +220,9 @@ class PostgresSwitch:
     def _canary(self, to: Side) -> None:
         """A write on the new primary that arrives on the standby proves opening and reverse stream."""
         new, old = self.sessions.get(to), self.sessions.get(to.other)
-        token = tokens.write(new, to)
+        token = tokens.write(new, to, "canary")
         deadline = time.monotonic() + self.policy.gate_patience_seconds
-        while tokens.seen(old, to) != token:
+        while tokens.seen(old, to, "canary") != token:
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"A write on {to} does not arrive on {to.other}: the stream back is not working.",

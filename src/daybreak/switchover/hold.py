@@ -29,22 +29,23 @@ class GaveUp(Exception):
 class Hold:
     """The holding transaction on ``connection`` (a session of its own), for at most ``budget_seconds``.
 
-    Times are of ``time.monotonic``. ``began`` is when writers began to wait."""
+    Taking it counts. Times are of ``time.monotonic``; ``began`` is when writers began to wait."""
 
     connection: Connection
     migration: str
     generation: int
     budget_seconds: float
     began: float = 0.0
+    _deadline: float = 0.0
 
     def acquire(self, expected_stamp: str) -> None:
         """Take the lock and check generation and stamp under it.
 
         Raises GaveUp naming the oldest transaction when the budget passes, or when DDL was run since
         the stamp was taken; StateConflict when a newer generation acts. Then nothing is held."""
-        give_up_at = time.monotonic() + self.budget_seconds
+        self._deadline = time.monotonic() + self.budget_seconds
         while not self._try():
-            if time.monotonic() > give_up_at:
+            if self.remaining_seconds() <= 0:
                 raise GaveUp(
                     f"the hold could not be taken within {self.budget_seconds:g} s: a writer did not finish"
                     f" {guard.longest_transaction(self.connection)[1]}".rstrip()
@@ -52,16 +53,21 @@ class Hold:
             time.sleep(_PAUSE_SECONDS)
         try:
             with stale_is_conflict():
-                self.connection.execute(self._arm_dead_man())
-            if guard.stamp(self.connection) != expected_stamp:
-                raise GaveUp("tables, triggers or publications were changed (DDL) while the switch was prepared")
+                check = sql.SQL("SELECT daybreak.check_generation({}, {})")
+                self.connection.execute(check.format(sql.Literal(self.migration), sql.Literal(self.generation)))
+            self.check_stamp(expected_stamp)
         except BaseException:
             self.release()
             raise
 
+    def check_stamp(self, expected: str) -> None:
+        """Raises GaveUp when tables, triggers or publications are not what was judged any more."""
+        if guard.stamp(self.connection) != expected:
+            raise GaveUp("tables, triggers or publications were changed (DDL) while the switch was prepared")
+
     def remaining_seconds(self) -> float:
         """What is left of the pause that was agreed."""
-        return self.began + self.budget_seconds - time.monotonic()
+        return self._deadline - time.monotonic()
 
     def elapsed_ms(self) -> float:
         """Milliseconds since writers began to wait."""
@@ -81,27 +87,23 @@ class Hold:
             self.connection.close()
 
     def _try(self) -> bool:
-        began = time.monotonic()
-        take = sql.SQL("BEGIN; SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({})")
+        """One slice. The dead-man's switch is set before the lock is asked for, in the same message: this
+        process may be stopped at any moment after that. Each statement in the session restarts the idle
+        timer, and there are few; from 17 on an absolute limit exists too (docs, transaction_timeout)."""
+        began, left = time.monotonic(), sql.Literal(max(1, int(self.remaining_seconds() * 1000)))
+        statements = [
+            sql.SQL("BEGIN"),
+            sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(left),
+            sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_SLICE_MS)),
+        ]
+        if self.connection.info.server_version >= 170000:
+            statements.append(sql.SQL("SET LOCAL transaction_timeout = {}").format(left))
+        statements.append(sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(guard.LOCK_KEY)))
+        statements.append(sql.SQL("SET LOCAL lock_timeout = {}").format(left))
         try:
-            self.connection.execute(take.format(sql.Literal(_SLICE_MS), sql.Literal(guard.LOCK_KEY)))
+            self.connection.execute(sql.SQL("; ").join(statements))
         except errors.LockNotAvailable:
             self.connection.execute("ROLLBACK")
             return False
         self.began = began
         return True
-
-    def _arm_dead_man(self) -> sql.Composed:
-        """Each statement in the session restarts the idle timer, and there are only two; from 17 on an
-        absolute limit exists as well (docs, transaction_timeout)."""
-        left = sql.Literal(max(1, int(self.remaining_seconds() * 1000)))
-        statements = [
-            sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(left),
-            sql.SQL("SET LOCAL lock_timeout = {}").format(left),
-            sql.SQL("SELECT daybreak.check_generation({}, {})").format(
-                sql.Literal(self.migration), sql.Literal(self.generation)
-            ),
-        ]
-        if self.connection.info.server_version >= 170000:
-            statements.append(sql.SQL("SET LOCAL transaction_timeout = {}").format(left))
-        return sql.SQL("; ").join(statements)

@@ -86,9 +86,9 @@ class HotPath:
     def held(self, mark: Callable[[str], None]) -> Iterator[Hold]:
         """Hold writers, drain and snapshot; the hold is released at the end unless it was committed."""
         self._mark = mark
-        stamp = self.judged_stamp or guard.stamp(self._old)
+        self.judged_stamp = self.judged_stamp or guard.stamp(self._old)
         hold = Hold(self._hold_connection, self.migration, self.sessions.generation, self.budget_seconds)
-        hold.acquire(stamp)
+        hold.acquire(self.judged_stamp)
         try:
             self._passed(hold, "held")
             self._drain(hold)
@@ -112,6 +112,8 @@ class HotPath:
         with control.fenced(self._new, self.migration, self.sessions.generation):
             sequences.set_ahead(self._new, sequences.read(self._old), margin)
         self._passed(hold, "sequences")
+        # DDL that was open when the hold was taken may have committed since; the guard does not stop it.
+        hold.check_stamp(self.judged_stamp)
         hold.check_deadline("preparing the new primary")
 
     def commit(self, hold: Hold, number: int) -> None:
@@ -137,7 +139,10 @@ class HotPath:
     def was_committed(self, hold: Hold, number: int) -> bool:
         """After a lost answer: end the holding session for good, then look. Raises psycopg.Error
         where the old primary can't be asked: nothing may be decided then."""
-        self._old.execute("SELECT pg_terminate_backend(%s, 5000)", [hold.connection.info.backend_pid])
+        pid = hold.connection.info.backend_pid
+        self._old.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+        if self._old.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() is not None:
+            raise psycopg.OperationalError("the holding session has not ended, so its commit may still come")
         found = control.read_control(self._old, self.migration)
         return found is not None and found.closed_by == number
 
@@ -160,8 +165,8 @@ class HotPath:
             self.forward.enable(self._new)
 
     def _drain(self, hold: Hold) -> None:
-        token = tokens.write(self._old, self.old)
-        while tokens.seen(self._new, self.old) != token:
+        token = tokens.write(self._old, self.old, "drain")
+        while tokens.seen(self._new, self.old, "drain") != token:
             if hold.remaining_seconds() <= 0:
                 raise GaveUp(
                     f"the standby had not applied everything within cutover.max_write_pause_seconds"
@@ -189,9 +194,6 @@ def open_side(connection: Connection, migration: str, generation: int, number: i
     Raises StateConflict where a newer generation acts."""
     name, acting = sql.Literal(migration), sql.Literal(generation)
     opened = sql.SQL("UPDATE daybreak.control SET opened_by = {} WHERE migration = {}")
-    flag = sql.SQL(
-        "SELECT setval('daybreak.guard_flag', 1) FROM daybreak.control WHERE migration = {} AND generation = {}"
-    )
     with control.stale_is_conflict(), _rolled_back_on_error(connection):
         connection.execute(
             sql.SQL("; ").join(
@@ -202,7 +204,10 @@ def open_side(connection: Connection, migration: str, generation: int, number: i
                     opened.format(sql.Literal(number), name),
                     hint,
                     sql.SQL("COMMIT"),
-                    flag.format(name, acting),
+                    sql.SQL("BEGIN"),
+                    sql.SQL("SELECT daybreak.check_generation({}, {})").format(name, acting),
+                    guard.flag_statement(GuardState.OPEN),
+                    sql.SQL("COMMIT"),
                 ]
             )
         )
@@ -227,7 +232,8 @@ def end_application_sessions(connection: Connection, migration: str, grace_secon
     superusers only and are left where that is not so."""
     rows = connection.execute(
         "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a JOIN pg_roles r ON r.rolname = a.usename"
-        " WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND a.usename <> session_user"
+        " WHERE a.datname = current_database() AND a.backend_type = 'client backend' "
+        " AND NOT (a.usename = session_user AND a.application_name LIKE 'daybreak:%%')"
         " AND a.backend_start < make_interval(secs => %s)"
         " + (SELECT closed_at FROM daybreak.control WHERE migration = %s)"
         " AND (NOT r.rolsuper OR (SELECT rolsuper FROM pg_roles WHERE rolname = session_user))",
