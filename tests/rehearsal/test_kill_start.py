@@ -16,7 +16,6 @@ STEPS = (
     Step.BEGIN,
     Step.PREPARE,
     Step.TRANSFER_SCHEMA,
-    Step.CLOSE_TARGET,
     Step.LOAD,
     Step.BUILD_INDEXES,
     Step.SUBSCRIBE,
