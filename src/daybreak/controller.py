@@ -148,14 +148,23 @@ class Controller:
         if record.phase in _ENDED:
             return record
         self._refuse_early(record, verb, percent)
-        record = self._swap(record, replace(record, intent=Intent(verb, self._clock(), percent)), f"asked: {verb}")
+        left = record.switchover.number if record.switchover is not None and record.switchover.backed_out else 0
+        record = self._pursue(record, Intent(verb, self._clock(), percent))
+        if left and record.last_error and record.last_switchover is not None and record.last_switchover.number == left:
+            # That only tidied up after a switchover that an earlier run gave up; now for this one's own.
+            record = self._pursue(record, Intent(verb, self._clock(), percent))
+        if record.last_error:
+            raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
+        return record
+
+    def _pursue(self, record: MigrationRecord, intent: Intent) -> MigrationRecord:
+        """Write ``intent`` into the record and act until nothing is asked for any more."""
+        record = self._swap(record, replace(record, intent=intent, last_error=""), f"asked: {intent.verb}")
         while record.intent is not None:
             try:
                 record = self._retrying()(self._turn)
             except AdapterError as error:
                 record = self._give_up(error)
-        if record.last_error:
-            raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
         return record
 
     def adopt(self, rebuild: Callable[[Observation], MigrationRecord]) -> MigrationRecord:
