@@ -98,15 +98,18 @@ class MemoryReplicator:
         self._done("prepare")
 
     def _transfer_schema(self, _report: Report) -> None:
-        self.world[Side.TARGET].tables = set(self.world[Side.SOURCE].tables)
+        """Tables appear in one transaction with their guards."""
+        target = self.world[Side.TARGET]
+        target.guard, target.closed, target.read_only_hint = True, True, True
+        self._pass("transfer_schema: flag closed")
+        target.tables = set(self.world[Side.SOURCE].tables)
+        target.guarded = set(target.tables)
         self._pass("transfer_schema: restored")
         self._done("schema")
 
     def _close_target(self, _report: Report) -> None:
         target = self.world[Side.TARGET]
-        target.guard, target.closed = True, True
-        self._pass("close_target: flag closed")
-        target.read_only_hint = True
+        target.guard, target.closed, target.read_only_hint = True, True, True
         for table in sorted(target.tables - target.guarded):
             target.guarded.add(table)
             self._pass("close_target: a table guarded")
