@@ -18,7 +18,7 @@ from daybreak.config import Settings
 from daybreak.controller import Controller, Listener
 from daybreak.errors import AdapterError, Finding, TransientError
 from daybreak.model import Policy, Side
-from daybreak.ports import Replicator, Router, StateStore, Switch
+from daybreak.ports import Router, StateStore
 from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection, Server, translated
 from daybreak.postgres.sessions import Sessions
@@ -32,14 +32,14 @@ from daybreak.traffic.pgbouncer import PgBouncerRouter
 
 @dataclass(frozen=True)
 class Runtime:
-    """One migration with its adapters; a context manager that closes the standing connections."""
+    """One migration with its adapters; a context manager that closes all connections."""
 
     settings: Settings
     store: StateStore
     sessions: Sessions
-    replicator: Replicator
+    replicator: NativeReplicator
     router: Router
-    switch: Switch
+    switch: PostgresSwitch
     preflight: Callable[[], tuple[Finding, ...]]
     controller: Controller
 
@@ -49,6 +49,8 @@ class Runtime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.replicator.close()
+        self.switch.close()
         self.sessions.close()
 
 

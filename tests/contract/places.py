@@ -177,7 +177,7 @@ class PostgresPlace(Place):
             # Sessions that wait for a next step end with their process, which a test's doesn't.
             runtime.switch.compare(self.record(0), lambda _progress: None)
             if isinstance(runtime.replicator, NativeReplicator):
-                runtime.replicator._forget_snapshot()
+                runtime.replicator.close()
             runtime.sessions.close()
 
         return Ports(runtime.replicator, runtime.switch, close)

@@ -82,7 +82,7 @@ class NativeReplicator:
     def clean_up(self, generation: int, keep_target_data: bool) -> None:
         """See ``ports.Replicator``."""
         with translated("cleaning up"):
-            self._forget_snapshot()
+            self.close()
             for side in Side:
                 if control.read_control(self.sessions.get(side), self.migration) is not None:
                     self._check(generation, side)
@@ -95,6 +95,13 @@ class NativeReplicator:
                 stream.drop_role(there)
             if not keep_target_data and "schema" in control.done_steps(self.sessions.get(Side.TARGET)):
                 schema.drop_transferred(self.sessions.get(Side.TARGET), self.migration, generation)
+
+    def close(self) -> None:
+        """Let go of the load's snapshot, if one is held. May be called again."""
+        if self._snapshot is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._snapshot[0].close()
+        self._snapshot = None
 
     # --- the steps
 
@@ -154,14 +161,14 @@ class NativeReplicator:
             generation=self.sessions.generation,
             report=report,
         )
-        self._forget_snapshot()
+        self.close()
 
     def _begin_anew(self, forward: Stream, report: Report, *, again: bool) -> None:
         """A new slot, and with it a new snapshot: what was copied under another one is of no use."""
         source, target = self.sessions.get(Side.SOURCE), self.sessions.get(Side.TARGET)
         if again:
             report(Progress("the slot of the first load is gone: everything is copied again"))
-        self._forget_snapshot()
+        self.close()
         forward.unsubscribe(target)
         forward.drop_slot(source)
         target.execute("DELETE FROM daybreak.table_load")
@@ -275,12 +282,6 @@ class NativeReplicator:
             return False
         pid = self._snapshot[0].info.backend_pid
         return source.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() is not None
-
-    def _forget_snapshot(self) -> None:
-        if self._snapshot is not None:
-            with contextlib.suppress(psycopg.Error):
-                self._snapshot[0].close()
-        self._snapshot = None
 
 
 def _tell(done: schema.SchemaReport, report: Report) -> None:

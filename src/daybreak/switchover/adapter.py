@@ -287,9 +287,14 @@ class PostgresSwitch:
             snapshots.close()
 
     def _keep(self, snapshots: Snapshots) -> None:
+        self.close()
+        self._snapshots = snapshots
+
+    def close(self) -> None:
+        """Let go of snapshots that were not compared, if there are any. May be called again."""
         if self._snapshots is not None:
             self._snapshots.close()
-        self._snapshots = snapshots
+        self._snapshots = None
 
     # --- the end
 
