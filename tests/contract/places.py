@@ -22,7 +22,6 @@ from daybreak.memory_switch import MemorySwitch
 from daybreak.memory_world import Outcome, World
 from daybreak.model import MigrationRecord, Observation, Phase, Policy, Side, Step, Switchover, Verb
 from daybreak.ports import Replicator, Switch
-from daybreak.replication.native import NativeReplicator
 from daybreak.table import TABLE, Row
 from daybreak.wiring import build
 
@@ -174,11 +173,8 @@ class PostgresPlace(Place):
         runtime = build(load_settings(self.config))
 
         def close() -> None:
-            # Sessions that wait for a next step end with their process, which a test's doesn't.
-            runtime.switch.compare(self.record(0), lambda _progress: None)
-            if isinstance(runtime.replicator, NativeReplicator):
-                runtime.replicator.close()
-            runtime.sessions.close()
+            with runtime:  # which a killed process doesn't: but its sessions end, too
+                pass
 
         return Ports(runtime.replicator, runtime.switch, close)
 
