@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -58,8 +58,13 @@ def on_target(pair: Pair, statement: str) -> list[tuple[object, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
-def client_programs() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if child.name() in {"psql", "pg_dump"}]
+def client_programs() -> list[str]:
+    """The programs that we run now; servers' processes come and go meanwhile."""
+    names = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            names.append(child.name())
+    return [name for name in names if name in {"psql", "pg_dump"}]
 
 
 @contextmanager
