@@ -18,7 +18,7 @@ from daybreak.config import Settings
 from daybreak.controller import Controller, Listener
 from daybreak.errors import AdapterError, Finding, TransientError
 from daybreak.model import Policy, Side
-from daybreak.ports import Router, StateStore
+from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection, Server, translated
 from daybreak.postgres.sessions import Sessions
@@ -37,11 +37,12 @@ class Runtime:
     settings: Settings
     store: StateStore
     sessions: Sessions
-    replicator: NativeReplicator
+    replicator: Replicator
     router: Router
-    switch: PostgresSwitch
+    switch: Switch
     preflight: Callable[[], tuple[Finding, ...]]
     controller: Controller
+    closers: tuple[Callable[[], None], ...] = ()
 
     def __enter__(self) -> Self:
         return self
@@ -49,9 +50,8 @@ class Runtime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.replicator.close()
-        self.switch.close()
-        self.sessions.close()
+        for close in (*self.closers, self.sessions.close):
+            close()
 
 
 def build(settings: Settings, listener: Listener = lambda _event: None) -> Runtime:
@@ -88,7 +88,8 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
         listener=listener,
         preflight=preflight,
     )
-    return Runtime(settings, store, sessions, replicator, router, switch, preflight, controller)
+    closers = (replicator.close, switch.close)
+    return Runtime(settings, store, sessions, replicator, router, switch, preflight, controller, closers)
 
 
 def _hold_policy(settings: Settings, policy: Policy) -> Policy:

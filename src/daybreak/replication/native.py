@@ -93,7 +93,7 @@ class NativeReplicator:
                 stream.drop_slot(there)
                 stream.drop_publication(there)
                 stream.drop_role(there)
-            if not keep_target_data and "schema" in control.done_steps(self.sessions.get(Side.TARGET)):
+            if not keep_target_data:
                 schema.drop_transferred(self.sessions.get(Side.TARGET), self.migration, generation)
 
     def close(self) -> None:

@@ -102,6 +102,8 @@ class PostgresSwitch:
         wanted = max([generation, *(row.generation for row in rows if row is not None)]) + 1
         for side in Side:
             with translated(str(side)):
+                # Before as well: a stopped controller may hold the row that is to be raised.
+                control.end_sessions(connections[side], self.migration, wanted)
                 control.raise_generation(connections[side], self.migration, owner, wanted)
                 control.end_sessions(connections[side], self.migration, wanted)
         self.sessions.rename(wanted)
