@@ -1,4 +1,6 @@
-"""Statements that must hold a password, run so that it reaches no log, process list or error message.
+"""Statements that must hold a password, run so that it reaches no log of PostgreSQL's own, no process list
+and no error message. Extensions that record nested statements (pgaudit, ``pg_stat_statements.track = all``)
+still see it: docs/adr/0009.
 
 The server logs statements (``log_statement``) and bind parameters (``log_parameter_max_length``), but
 not what COPY carries; so the secret goes into a temporary table by COPY and a DO block, which shows only
