@@ -22,7 +22,8 @@ ROUTERS = [
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "daybreak.entry.cli", "rehearse", "--scale", "0.05", *arguments]
+    script = Path(sys.executable).with_name("daybreak")
+    return [str(script), "rehearse", "--scale", "0.05", *arguments]
 
 
 def left_behind(before: set[str]) -> set[str]:

@@ -31,6 +31,8 @@ _WRITES = 20_000
 _FEWEST_WRITES = 200
 _SHARES = {"first": 0.4, "target": 0.6, "source": 0.8, "last": 1.0}
 _STALLED_SECONDS = 30.0
+# At least so long the lag is measured before each switchover.
+_STREAM_SECONDS = 2.0
 _SAMPLE_SECONDS = 0.05
 
 
@@ -193,6 +195,10 @@ class Rehearsal:
         """Let the clients write up to their ``share``, and measure the lag meanwhile."""
         goal = max(_FEWEST_WRITES, round(_WRITES * min(1.0, self.options.scale))) * _SHARES[share]
         goal = max(goal, self.acknowledged + _FEWEST_WRITES)
+        enough = time.monotonic() + _STREAM_SECONDS
+        while time.monotonic() < enough:
+            self._sample(runtime)
+            time.sleep(_SAMPLE_SECONDS)
         self._wait_for(int(goal), lambda: self._sample(runtime))
 
     def _wait_for(self, goal: int, meanwhile: Callable[[], object] = lambda: None) -> None:
