@@ -278,3 +278,40 @@ def failing(error: BaseException) -> Callable[[], object]:
         raise error
 
     return fail
+
+
+def ready(*more: Verb, bidirectional: bool = True) -> Simulation:
+    """Streaming and verified, after ``more``."""
+    return Simulation(World(bidirectional)).through(Verb.START, Verb.VERIFY, *more)
+
+
+def kill(simulation: Simulation, verb: Verb, name: str) -> None:
+    """Run ``verb`` and kill it at the first point ``name``."""
+    controller, process = simulation.controller()
+    process.hook = lambda passed: process.kill() if passed == name else None
+    try:
+        controller.run(verb)
+    except Killed:
+        return
+    raise AssertionError(f"{verb} does not pass {name}")
+
+
+def make_red(simulation: Simulation, gate: str) -> None:
+    """Make ``gate`` red for good."""
+    world = simulation.world
+    if gate == "streams":
+        world[Side.TARGET].subscription = False
+    elif gate == "lag":
+        world.stalled = True
+    elif gate == "prepared transaction":
+        world[Side.SOURCE].prepared_transactions = 1
+    elif gate == "long transaction":
+        world[Side.SOURCE].longest_transaction_seconds = 31
+    elif gate == "structure":
+        world[Side.SOURCE].ddl = 1
+    elif gate == "standby":
+        world[Side.TARGET].guarded = {0}
+    elif gate == "new table":
+        for side in Side:
+            world[side].tables |= {3}
+        world[simulation.record.primary.other].guarded |= {3}

@@ -17,14 +17,7 @@ import tenacity
 
 from daybreak import machine
 from daybreak.effects import Effects
-from daybreak.errors import (
-    AdapterError,
-    Finding,
-    PreflightFailed,
-    Refused,
-    StateConflict,
-    TransientError,
-)
+from daybreak.errors import AdapterError, Finding, PreflightFailed, Refused, StateConflict, TransientError
 from daybreak.model import (
     Advance,
     Done,

@@ -119,9 +119,8 @@ class Effects:
         return replace(switched, routed=True)
 
     def _open(self, record: MigrationRecord) -> MigrationRecord:
-        """The commit point was passed, whatever this process believed before."""
         self.switch.open(record)
-        return replace(record, switchover=replace(_under_way(record), backed_out=""))
+        return record
 
     def _reopen(self, record: MigrationRecord) -> MigrationRecord:
         self.switch.reopen(record)
@@ -134,8 +133,9 @@ class Effects:
         return replace(record, switchover=replace(switch, routed=True))
 
     def _settle(self, record: MigrationRecord) -> MigrationRecord:
+        """Only what was opened is settled, so that whatever was believed before, it was not backed out of."""
         self.switch.settle(record)
-        return replace(record, switchover=replace(_under_way(record), settled=True))
+        return replace(record, switchover=replace(_under_way(record), settled=True, backed_out=""))
 
     def _certify(self, record: MigrationRecord) -> MigrationRecord:
         found = self.switch.compare(record, self.report)

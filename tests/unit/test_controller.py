@@ -1,11 +1,11 @@
-"""The loop on good and bad days: what is refused, what is waited for and for how long, what is undone."""
+"""The loop on good and bad days: what is refused, what is waited for and for how long, who may act."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import pytest
-from simulation import NAME, Hook, Simulation, failing, on
+from simulation import NAME, Simulation, failing, kill, make_red, on, ready
 
 from daybreak.errors import (
     AdapterError,
@@ -18,191 +18,12 @@ from daybreak.errors import (
     TransientError,
 )
 from daybreak.memory import MemoryStateStore
-from daybreak.memory_world import Killed, Outcome, World
+from daybreak.memory_world import Outcome
 from daybreak.model import MigrationRecord, Phase, Side, Step, Verb
 
 BROKEN = TransientError("connection lost", "Look.")
 FORBIDDEN = PermanentError("permission denied", "Grant it.")
 BOTH = pytest.mark.parametrize("streams", [True, False], ids=["both streams", "one stream"])
-
-
-def ready(*more: Verb, bidirectional: bool = True) -> Simulation:
-    """Streaming and verified, after ``more``."""
-    return Simulation(World(bidirectional)).through(Verb.START, Verb.VERIFY, *more)
-
-
-def kill(simulation: Simulation, verb: Verb, name: str) -> None:
-    """Run ``verb`` and kill it at the first point ``name``."""
-    controller, process = simulation.controller()
-    process.hook = lambda passed: process.kill() if passed == name else None
-    with pytest.raises(Killed):
-        controller.run(verb)
-
-
-# --- a switchover that backs out
-
-
-@BOTH
-@pytest.mark.parametrize(
-    ("point", "what"),
-    [
-        ("router: pause", "fail"),
-        ("arm: function made", "fail"),
-        ("arm: a table guarded", "forbid"),
-        ("switch: held", "stall"),
-        ("switch: held", "fail"),
-        ("switch: drained", "end the hold"),
-        ("switch: drained", "fail"),
-        ("switch: snapshot", "stop the standby"),
-        ("switch: sequences", "end the hold"),
-        ("switch: sequences", "let the pause pass"),
-        ("switch: flag closed", "end the hold"),
-        ("switch: flag closed", "fail"),
-    ],
-)
-@pytest.mark.parametrize("verb", [Verb.CUTOVER, Verb.ROLLBACK])
-def test_a_switch_that_backs_out_leaves_everything_as_it_was(streams: bool, point: str, what: str, verb: Verb) -> None:
-    """I4. And the next attempt succeeds."""
-    simulation = ready(*([Verb.CUTOVER] if verb is Verb.ROLLBACK else []), bidirectional=streams)
-    primary, before = simulation.record.primary, simulation.footprint(publications=False)
-    old = simulation.world[primary]
-    acts = {
-        "fail": failing(BROKEN),
-        "forbid": failing(FORBIDDEN),
-        "stall": lambda: setattr(simulation.world, "stalled", True),
-        "end the hold": lambda: setattr(old, "held_by", None),
-        "stop the standby": lambda: simulation.outage(primary.other, 0.5),
-        "let the pause pass": lambda: simulation.world.sleep(60),
-    }
-    error = simulation.attempt(verb, on(point, acts[what], 1_000 if point.startswith("arm") else 1))
-    assert isinstance(error, Refused)
-    simulation.world.stalled = False
-    simulation.world.start(primary.other)
-    assert simulation.record.phase is Phase.STREAMING
-    assert simulation.record.primary is primary
-    switch = simulation.record.last_switchover
-    assert switch is not None
-    assert switch.outcome == f"backed out: {switch.backed_out}"
-    assert switch.backed_out in error.message
-    assert simulation.footprint(publications=False) == before
-    simulation.assert_in_step()
-    assert not simulation.router.observe().paused
-    simulation.run(verb)
-    simulation.assert_in_step()
-
-
-def red(simulation: Simulation, gate: str) -> None:
-    """Make ``gate`` red for good."""
-    world = simulation.world
-    if gate == "streams":
-        world[Side.TARGET].subscription = False
-    elif gate == "lag":
-        world.stalled = True
-    elif gate == "prepared transaction":
-        world[Side.SOURCE].prepared_transactions = 1
-    elif gate == "long transaction":
-        world[Side.SOURCE].longest_transaction_seconds = 31
-    elif gate == "structure":
-        world[Side.SOURCE].ddl = 1
-    elif gate == "standby":
-        world[Side.TARGET].guarded = {0}
-    elif gate == "new table":
-        for side in Side:
-            world[side].tables |= {3}
-        world[simulation.record.primary.other].guarded |= {3}
-
-
-@pytest.mark.parametrize(
-    "gate", ["streams", "lag", "prepared transaction", "long transaction", "structure", "standby", "new table"]
-)
-@pytest.mark.parametrize("since", ["before it", "the last moment"])
-def test_a_red_gate_refuses_and_leaves_nothing(gate: str, since: str) -> None:
-    simulation = ready()
-    hook: Hook = on("after journal: done arm", lambda: red(simulation, gate))
-    if since == "before it":
-        red(simulation, gate)
-        hook = on("", lambda: None)
-    before = simulation.world[Side.SOURCE].footprint()
-    error = simulation.attempt(Verb.CUTOVER, hook)
-    assert isinstance(error, Refused)
-    assert "nothing was changed" in error.message
-    assert simulation.record.phase is Phase.STREAMING
-    assert simulation.world[Side.SOURCE].footprint() == before
-    assert (Step.ARM in simulation.steps()[14:]) is (since == "the last moment")
-
-
-def test_a_red_gate_that_turns_green_in_time_is_no_obstacle() -> None:
-    simulation = ready()
-    simulation.world.stalled = True
-    simulation.run(Verb.CUTOVER, on("observe streams", lambda: setattr(simulation.world, "stalled", False)))
-    simulation.assert_in_step()
-
-
-def test_never_verified_is_not_ready() -> None:
-    simulation = Simulation().through(Verb.START)
-    with pytest.raises(Refused, match="verified: never"):
-        simulation.run(Verb.CUTOVER)
-
-
-# --- what is lost at or after the commit point
-
-
-def test_a_switch_lost_while_it_opens_goes_forward_under_a_new_generation() -> None:
-    """The session that opens may still be at it: only a new generation tells how it ended."""
-    simulation = ready()
-    simulation.run(Verb.CUTOVER, on("open: committed", failing(BROKEN)))
-    simulation.assert_in_step()
-    assert simulation.record.primary is Side.TARGET
-    assert simulation.record.generation == 4
-    assert Step.OPEN in simulation.steps()
-
-
-def test_where_nobody_can_write_a_server_is_waited_for_without_end() -> None:
-    simulation = ready()
-    simulation.run(Verb.CUTOVER, on("switch: committed", lambda: simulation.outage(Side.TARGET, 900)))
-    simulation.assert_in_step()
-    assert simulation.record.primary is Side.TARGET
-
-
-@BOTH
-def test_ctrl_c_before_the_commit_point_lets_clients_go_on(streams: bool) -> None:
-    simulation = ready(bidirectional=streams)
-    with pytest.raises(KeyboardInterrupt):
-        simulation.run(Verb.CUTOVER, on("switch: drained", failing(KeyboardInterrupt())))
-    assert not simulation.router.observe().paused
-    assert simulation.clients() == {Outcome.ACKNOWLEDGED, Outcome.REFUSED}
-    simulation.run(Verb.CUTOVER)
-    simulation.assert_in_step()
-
-
-def test_ctrl_c_after_the_commit_point_leaves_clients_waiting_for_the_new_primary() -> None:
-    simulation = ready()
-    with pytest.raises(KeyboardInterrupt):
-        simulation.run(Verb.CUTOVER, on("switch: committed", failing(KeyboardInterrupt())))
-    assert simulation.router.observe().paused
-    simulation.run(Verb.CUTOVER)
-    assert not simulation.router.observe().paused
-    simulation.assert_in_step()
-
-
-def test_a_router_that_fails_delays_nothing_but_itself() -> None:
-    simulation = ready()
-    simulation.run(Verb.CUTOVER, on("router: point_writer", failing(BROKEN)))
-    simulation.assert_in_step()
-    assert Step.ROUTE in simulation.steps()
-
-
-def test_a_certificate_that_is_lost_keeps_the_earlier_verification() -> None:
-    simulation = ready()
-    verified = simulation.record.verification
-    kill(simulation, Verb.CUTOVER, "settle: done")
-    simulation.run(Verb.CUTOVER)
-    simulation.assert_in_step()
-    switch = simulation.record.last_switchover
-    assert switch is not None
-    assert switch.certified
-    assert switch.certificate is None
-    assert simulation.record.verification == verified
 
 
 # --- abort and finish
@@ -361,6 +182,20 @@ def test_a_step_that_shows_no_effect_ends_the_loop() -> None:
     simulation.assert_in_step()
 
 
+def test_a_step_that_is_needed_again_after_a_long_wait_is_no_endless_loop() -> None:
+    simulation = Simulation()
+
+    def hook(_process: object, name: str) -> None:
+        if name == "after journal: done reverse" and Step.REVERSE not in simulation.steps()[:-1]:
+            simulation.stall(5.0)
+        elif sum(event.kind == "wait" for event in simulation.events) == 15:
+            simulation.world[Side.SOURCE].subscription = False
+
+    simulation.run(Verb.START, hook)
+    assert simulation.steps().count(Step.REVERSE) > 1
+    simulation.assert_in_step()
+
+
 @pytest.mark.parametrize("error", [BROKEN, FORBIDDEN])
 def test_a_verification_that_fails_leaves_no_guard(error: AdapterError) -> None:
     simulation = Simulation().through(Verb.START)
@@ -443,7 +278,7 @@ def test_findings_that_block_stop_a_start_before_it_touches_anything() -> None:
 @pytest.mark.parametrize("before", [(), (Verb.CUTOVER,)], ids=["source", "target"])
 def test_start_joins_tables_that_are_new(before: tuple[Verb, ...]) -> None:
     simulation = ready(*before)
-    red(simulation, "new table")
+    make_red(simulation, "new table")
     move = Verb.ROLLBACK if before else Verb.CUTOVER
     with pytest.raises(Refused, match="tables replicated: t3"):
         simulation.run(move)
