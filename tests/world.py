@@ -109,7 +109,7 @@ class World:
         move = record.switchover
         if self.back_out:
             return replace(move, backed_out=self.back_out)
-        for name in ("held", "drained", "snapshot", "sequences", "committed", "opened"):
+        for name in ("ready", "held", "drained", "snapshot", "sequences", "committed", "opened"):
             mark(name)
         self._change(move.to.other, guard=GuardState.CLOSED, closed_by=move.number, accepts_writes=False)
         self._change(move.to, guard=GuardState.OPEN, opened_by=move.number, accepts_writes=True)

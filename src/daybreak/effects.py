@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from daybreak.errors import AdapterError, DaybreakError
+from daybreak.errors import AdapterError, DaybreakError, TransientError
 from daybreak.model import MigrationRecord, Phase, Policy, Side, Step, Switchover, Verb
 from daybreak.ports import Replicator, Report, Router, Switch
 
@@ -84,12 +84,14 @@ class Effects:
     def _hot(self, record: MigrationRecord) -> MigrationRecord:
         """Pause where the router can, switch, and route at once: clients wait for the last line."""
         switch = _under_way(record)
+
+        def mark(name: str) -> None:
+            if name == "ready":  # not before: connecting takes longer than all the rest
+                self._pause()
+            self.mark(name)
+
         try:
-            self.router.pause(self.policy.max_write_pause_seconds)
-        except AdapterError as error:
-            return replace(record, switchover=replace(switch, backed_out=f"Clients were not paused: {error.message}"))
-        try:
-            switched = self.switch.switch(record, self.mark)
+            switched = self.switch.switch(record, mark)
         except BaseException:
             # On a side that was closed clients would be refused: let them wait for ROUTE.
             if self.switch.observe(record.primary).closed_by != switch.number:
@@ -100,6 +102,12 @@ class Effects:
         else:
             switched = self._try_route(switched)
         return replace(record, switchover=switched)
+
+    def _pause(self) -> None:
+        try:
+            self.router.pause(self.policy.max_write_pause_seconds)
+        except AdapterError as error:
+            raise TransientError(f"Clients were not paused: {error.message}", error.hint) from error
 
     def _try_resume(self) -> None:
         """A pause ends by itself as well, so that a router's failure is no reason to fail."""

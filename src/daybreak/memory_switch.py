@@ -118,6 +118,7 @@ class MemorySwitch:
             return (self.world.now - began).total_seconds() * 1000
 
         try:
+            passed("ready")
             times = [*self._hold(old, passed), self._ready_the_new(old, new, passed)]
             times.append(self._commit(old, number, passed))
         except (_GaveUp, DaybreakError) as error:

@@ -106,7 +106,8 @@ class Switch(Protocol):
     def switch(self, record: MigrationRecord, mark: Callable[[str], None]) -> Switchover:
         """The hot part: hold, drain, snapshot, sequences, commit point, open.
 
-        Calls ``mark`` after each. Returns the switchover with its timings, or with
+        Calls ``mark`` with ``ready`` just before it holds (a DaybreakError raised there backs out), and
+        after each of these. Returns the switchover with its timings, or with
         ``backed_out`` set where it gave up before the commit point: then writers simply went on."""
 
     def open(self, record: MigrationRecord) -> None:

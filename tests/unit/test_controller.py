@@ -328,7 +328,7 @@ def test_whoever_watches_hears_every_step_and_every_mark() -> None:
     simulation.events.clear()
     simulation.run(Verb.CUTOVER)
     marks = [event.text for event in simulation.events if event.kind == "mark"]
-    assert marks == ["held", "drained", "snapshot", "sequences", "committed", "opened", "routed"]
+    assert marks == ["ready", "held", "drained", "snapshot", "sequences", "committed", "opened", "routed"]
     steps = [event.step for event in simulation.events if event.kind == "done"]
     assert steps == [step for step in simulation.steps() if step in steps][-len(steps) :]
 

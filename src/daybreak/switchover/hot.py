@@ -87,6 +87,7 @@ class HotPath:
         """Hold writers, drain and snapshot; the hold is released at the end unless it was committed."""
         self._mark = mark
         self.judged_stamp = self.judged_stamp or guard.stamp(self._old)
+        mark("ready")
         hold = Hold(self._hold_connection, self.migration, self.sessions.generation, self.budget_seconds)
         hold.acquire(self.judged_stamp)
         try:
