@@ -258,6 +258,17 @@ def test_another_migration(pair: Pair) -> None:
     assert checks(pair) == []
 
 
+def test_a_name_that_is_taken(pair: Pair) -> None:
+    with pair.source.connect() as elsewhere:
+        run(elsewhere, "CREATE ROLE daybreak_payments_repl")
+        run(elsewhere, "SELECT pg_create_logical_replication_slot('daybreak_payments_fwd', 'pgoutput')")
+        found = checks(pair)
+        run(elsewhere, "SELECT pg_drop_replication_slot('daybreak_payments_fwd')")
+        run(elsewhere, "DROP ROLE daybreak_payments_repl")
+    assert keys(found) == {("name-taken", "blocker", "source")}
+    assert [("slot" in one.message, "role" in one.message) for one in found] == [(True, False), (False, True)]
+
+
 def test_roles_and_extensions(pair: Pair) -> None:
     objects = """
         CREATE EXTENSION citext; CREATE EXTENSION pg_stat_statements;

@@ -123,6 +123,25 @@ def other_migration(context: Context) -> Iterator[Found]:
             yield Found("blocker", object_, message, fix)
 
 
+def name_taken(context: Context) -> Iterator[Found]:
+    """No migration of another database uses the same name: slots and roles are the whole server's."""
+    name = context.settings.name
+    query = """
+        SELECT format('slot %%s of database %%s', slot_name, database) FROM pg_replication_slots
+        WHERE slot_name = ANY(%(slots)s) AND database <> current_database()
+        UNION ALL
+        SELECT format('role %%s', rolname) FROM pg_roles WHERE rolname = %(role)s AND NOT %(begun)s"""
+    for side, connection in context.each():
+        wanted = {
+            "slots": [f"daybreak_{name}_fwd", f"daybreak_{name}_rev"],
+            "role": f"daybreak_{name}_repl",
+            "begun": context.begun(side),
+        }
+        for (what,) in connection.execute(query, wanted).fetchall():
+            message = f"There is a {what} already: another migration has the name {name}."
+            yield Found("blocker", str(side), message, "Choose another name in daybreak.toml, or end that migration.")
+
+
 def prepared_transactions(context: Context) -> Iterator[Found]:
     """No transaction is prepared: making a slot waits for those of every database of the server."""
     query = "SELECT gid, database, owner, prepared FROM pg_prepared_xacts ORDER BY prepared"

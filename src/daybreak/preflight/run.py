@@ -34,6 +34,7 @@ OF_EACH: tuple[Check, ...] = (
     privileges.superuser_sessions,
     objects.event_triggers,
     objects.other_migration,
+    objects.name_taken,
     objects.prepared_transactions,
     objects.long_transactions,
     objects.other_subscriptions,
