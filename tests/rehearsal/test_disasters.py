@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from psycopg import sql
 from rehearsal.points import at
@@ -37,7 +38,7 @@ def test_the_source_restarts_while_streaming(own_pair: Pair, tmp_path: Path) -> 
         world.books_are_clean(Side.SOURCE)
 
 
-@pytest.mark.parametrize("point", ["table of load", "during build_indexes"])
+@pytest.mark.parametrize("point", ["table of load", pytest.param("during build_indexes", marks=pytest.mark.full)])
 def test_the_target_crashes_during_the_load(own_pair: Pair, tmp_path: Path, point: str) -> None:
     with World(own_pair, tmp_path, LIMITS, replication={"jobs": 1}) as world:
         with world.runtime(at(point, own_pair.target.kill)) as runtime, pytest.raises(DaybreakError) as error:
@@ -51,7 +52,10 @@ def test_the_target_crashes_during_the_load(own_pair: Pair, tmp_path: Path, poin
         world.books_are_clean(Side.TARGET)
 
 
-@pytest.mark.parametrize("point", ["intend switch", "mark held", "mark drained"])
+@pytest.mark.parametrize(
+    "point",
+    [*(pytest.param(point, marks=pytest.mark.full) for point in ("intend switch", "mark held")), "mark drained"],
+)
 def test_the_target_crashes_before_the_commit_point(own_pair: Pair, tmp_path: Path, point: str) -> None:
     with World(own_pair, tmp_path, LIMITS) as world:
         world.must("start", "verify")
@@ -66,7 +70,12 @@ def test_the_target_crashes_before_the_commit_point(own_pair: Pair, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("point", "side"), [("mark sequences", Side.TARGET), ("mark committed", Side.TARGET), ("mark held", Side.SOURCE)]
+    ("point", "side"),
+    [
+        pytest.param("mark sequences", Side.TARGET, marks=pytest.mark.full),
+        ("mark committed", Side.TARGET),
+        pytest.param("mark held", Side.SOURCE, marks=pytest.mark.full),
+    ],
 )
 def test_a_server_crashes_in_the_hot_part_and_comes_back(
     own_pair: Pair, tmp_path: Path, point: str, side: Side
@@ -90,6 +99,30 @@ def test_a_server_crashes_in_the_hot_part_and_comes_back(
         world.writes_go_on()
         world.books_are_clean(Side.TARGET)
         assert world.probes.primaries() == [Side.SOURCE, Side.TARGET]
+
+
+@pytest.mark.full
+def test_the_target_freezes_in_the_hot_part(own_pair: Pair, tmp_path: Path) -> None:
+    """It neither answers nor hangs up: the hold must end all the same (I7)."""
+    with World(own_pair, tmp_path, LIMITS) as world:
+        world.must("start", "verify")
+        controller = world.drive("cutover", "mark held", "STOP")
+        controller.wait_until_stopped()
+        postmaster = psutil.Process(own_pair.target.pid)
+        frozen = [postmaster, *postmaster.children(recursive=True)]
+        for process in frozen:
+            process.suspend()
+        controller.wake()
+        world.writes_go_on()
+        world.writes_go_on()
+        assert world.workload.ledger.failures() == ()
+        for process in frozen:
+            process.resume()
+        assert controller.end().error == "Refused"
+        assert world.probes.primaries() == [Side.SOURCE]
+        world.must("cutover")
+        world.writes_go_on()
+        world.books_are_clean(Side.TARGET)
 
 
 @pytest.fixture
