@@ -101,10 +101,17 @@ def test_a_pause_and_no_error(shared: Shared, act: Act, point: str) -> None:
             with world.runtime(interfere) as runtime, pytest.raises((Refused, PermanentError)) as found:
                 runtime.controller.run(Verb.CUTOVER)
             world.writes_go_on()
-        if found.type is PermanentError:  # what was in the way of the switch was in the way of tidying up, too
-            assert world.run("cutover").error == "Refused"
-        assert portrait(world.pair, Side.SOURCE) == before
-        undisturbed(world, began)
+        if found.type is not PermanentError:
+            assert portrait(world.pair, Side.SOURCE) == before
+            undisturbed(world, began)
+            return
+        # What was in the way of the switch was in the way of tidying up, too: the same command does so,
+        # and then what it was asked for. The next test makes a migration of its own.
+        assert world.workload.ledger.failures(began) == ()
+        world.must("cutover")
+        world.books_are_clean(Side.TARGET)
+        assert world.probes.primaries() == [Side.SOURCE, Side.TARGET]
+        shared.close()
 
 
 @pytest.mark.parametrize("act", EVERYTHING)
