@@ -13,7 +13,7 @@ import psycopg
 from daybreak.lab.pair import APPLICATION, Pair
 from daybreak.model import Side
 
-_PAUSE_SECONDS = 0.01
+_PAUSE_SECONDS = 0.02
 # The routing hint of a closed side is for well-behaved clients; these are not.
 _IGNORE_HINT = "-c default_transaction_read_only=off"
 # The clock is read behind the guard (its trigger fires before the row is made) and before COMMIT.

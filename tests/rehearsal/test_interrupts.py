@@ -11,7 +11,7 @@ from rehearsal.world import World
 from daybreak.lab.pair import Pair
 from daybreak.model import Side
 
-MAIN = {"intend arm", "mark drained", "mark committed"}
+MAIN = {"mark drained", "mark committed"}
 POINTS = [
     "intend enter_switching",
     "intend arm",

@@ -17,7 +17,13 @@ from daybreak.lab.bouncer import find_pgbouncer
 
 ROUTERS = [
     "multihost",
-    pytest.param("pgbouncer", marks=pytest.mark.skipif(find_pgbouncer() is None, reason="pgbouncer is not installed")),
+    pytest.param(
+        "pgbouncer",
+        marks=[
+            pytest.mark.full,
+            pytest.mark.skipif(find_pgbouncer() is None, reason="pgbouncer is not installed"),
+        ],
+    ),
 ]
 
 

@@ -27,7 +27,7 @@ from daybreak.model import Side
 from daybreak.wiring import Runtime, build
 
 SCALE = 0.02
-_FEW = 20
+_FEW = 10
 _RUN_SECONDS = 120.0
 _LIMITS: Mapping[str, float] = {"max_write_pause_seconds": 3.0, "gate_patience_seconds": 20.0}
 
@@ -95,7 +95,7 @@ class World:
     limits: Mapping[str, float] = field(default_factory=dict)
     bouncer: Bouncer | None = None
     clients: int = 4
-    rate_per_second: float = 200.0
+    rate_per_second: float = 150.0
     scale: float = SCALE
     replication: Mapping[str, str | int] = field(default_factory=dict)
 
