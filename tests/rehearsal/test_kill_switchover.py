@@ -19,7 +19,7 @@ STEPS = (
     Step.DISARM,
     Step.END_SWITCH,
 )
-MARKS = ("held", "drained", "snapshot", "sequences", "committed", "opened", "routed")
+MARKS = ("ready", "held", "drained", "snapshot", "sequences", "committed", "opened", "routed")
 POINTS = [
     *(f"{kind} {step}" for step in STEPS for kind in ("intend", "done")),
     *(f"mark {name}" for name in MARKS),
@@ -62,6 +62,17 @@ def test_killed_switchovers_are_finished(shared: Shared, point: str) -> None:
     with shared.streaming() as world:
         killed_and_finished(world, "cutover", Side.TARGET, point)
         killed_and_finished(world, "rollback", Side.SOURCE, point)
+
+
+@pytest.mark.parametrize(
+    "point", ["done arm", *(pytest.param(p, marks=pytest.mark.full) for p in ("intend verify", "done verify"))]
+)
+def test_a_killed_verification_is_repeated(shared: Shared, point: str) -> None:
+    with shared.streaming() as world:
+        assert world.run("verify", point).killed
+        world.writes_go_on()
+        world.must("verify")
+        assert guarded(world.pair, Side.SOURCE) == []
 
 
 def test_both_sides_are_equal_after_all_that(shared: Shared) -> None:
