@@ -39,6 +39,7 @@ def test_ctrl_c_during_a_switchover(shared: Shared, point: str) -> None:
         world.books_are_clean(Side.SOURCE)
 
 
+@pytest.mark.full
 def test_ctrl_c_during_start(pair: Pair, tmp_path: Path) -> None:
     with World(pair, tmp_path) as world:
         for point in ("during transfer_schema", "during load", "during build_indexes", "intend reverse"):

@@ -29,7 +29,7 @@ ROUTERS = [
 
 def command(*arguments: str) -> list[str]:
     script = Path(sys.executable).with_name("daybreak")
-    return [str(script), "rehearse", "--scale", "0.05", *arguments]
+    return [str(script), "rehearse", "--scale", "0.05", "--clients", "2", *arguments]
 
 
 def left_behind(before: set[str]) -> set[str]:
