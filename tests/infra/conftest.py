@@ -1,0 +1,54 @@
+"""What the tests of constructs share: a stack to put one into, and what it synthesises to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from cdktn import TerraformStack, Testing
+from cdktn_provider_aws.provider import AwsProvider
+
+import daybreak.infra
+from daybreak.infra.site import Names, Site
+
+assert daybreak.infra  # names the Node that the CDK runs in; without this import the machine's would be taken
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A stack with nothing in it, and a site for props."""
+
+    stack: TerraformStack
+    site: Site
+
+    def synth(self) -> dict[str, Any]:
+        """The stack as Terraform JSON."""
+        result: dict[str, Any] = json.loads(Testing.synth(self.stack, True))
+        return result
+
+    def resources(self, kind: str) -> list[dict[str, Any]]:
+        """All resources of ``kind`` (``aws_kms_key``)."""
+        return list(self.synth().get("resource", {}).get(kind, {}).values())
+
+    def only(self, kind: str) -> dict[str, Any]:
+        """The one resource of ``kind``."""
+        (found,) = self.resources(kind)
+        return found
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A fresh stack in which nothing is a real account's."""
+    stack = TerraformStack(Testing.app(), "test")
+    AwsProvider(stack, "aws", region="eu-central-1")
+    site = Site(
+        names=Names("payments", "test"),
+        account_id="123456789012",
+        region="eu-central-1",
+        partition="aws",
+        protected=False,
+        log_days=30,
+    )
+    return Bench(stack, site)
