@@ -16,7 +16,7 @@ from typing import Self
 
 from daybreak.config import Settings
 from daybreak.controller import Controller, Listener
-from daybreak.errors import AdapterError, Finding, TransientError
+from daybreak.errors import AdapterError, ConfigError, Finding, TransientError
 from daybreak.model import Policy, Side
 from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.postgres.control import fenced
@@ -57,7 +57,12 @@ class Runtime:
 def build(settings: Settings, listener: Listener = lambda _event: None) -> Runtime:
     """The runtime of ``settings``; ``listener`` hears what the controller does.
 
-    Raises ConfigError where a router's settings can't be used."""
+    Raises ConfigError where a router's settings can't be used, or the engine is not here."""
+    if settings.replication.engine == "dms":
+        raise ConfigError(
+            "This version provisions DMS (`daybreak infra`) but cannot move a database with it yet.",
+            'Set replication.engine = "native".',
+        )
     state_file = Path(settings.state.url.removeprefix("sqlite:///"))
     store = SqliteStateStore(state_file)
     sessions = Sessions(server(settings, Side.SOURCE), server(settings, Side.TARGET))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -22,11 +23,11 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if isinstance(field.default, tuple):
-        return f"`{list(field.default)}`".replace("'", '"')
     if field.default is None or field.default == "":
         return ""
-    return f'`"{field.default}"`' if isinstance(field.default, str) else f"`{field.default:g}`"
+    if isinstance(field.default, float):
+        return f"`{field.default:g}`"
+    return f"`{json.dumps(field.default)}`"
 
 
 def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

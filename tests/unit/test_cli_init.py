@@ -28,7 +28,7 @@ def _uncommented(text: str) -> str:
 def _dotted(found: dict[str, object], prefix: str = "") -> set[str]:
     names = set()
     for name, value in found.items():
-        names |= _dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name}
+        names |= _dotted(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name}
     return names
 
 

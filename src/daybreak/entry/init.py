@@ -30,11 +30,20 @@ _EXAMPLES = {
     "traffic.pgbouncer.password": "env:PGBOUNCER_ADMIN_PASSWORD",
     "traffic.pgbouncer.databases_file": "/etc/pgbouncer/daybreak.ini",
     "traffic.pgbouncer.writer": "payments",
+    "aws.environment": "prod",
+    "aws.region": "eu-central-1",
+    "aws.network.vpc_cidr": "10.60.0.0/16",
+    "aws.network.source_cidrs": ["192.168.20.0/24"],
+    "aws.aurora.engine_version": "17.5",
+    "aws.aurora.deletion_protection": True,
+    "aws.aurora.final_snapshot": True,
+    "aws.routing.zone_name": "payments.internal",
 }
 _HEAD = """\
 # A migration with Daybreak. Keys that are commented out show their defaults, or an example where there is none.
 # Every key can also be given in the environment: DAYBREAK_SOURCE__DSN is dsn in [source].
-# Secrets are best named rather than written here: "env:NAME" or "file:PATH".
+# Secrets are best named rather than written here: "env:NAME", "file:PATH" or the ARN of a secret in
+# AWS Secrets Manager.
 """
 
 
@@ -63,6 +72,15 @@ class _Key:
         return list(value) if isinstance(value, tuple) else value
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One table of the file; an ``optional`` one may be missing altogether."""
+
+    path: tuple[str, ...]
+    keys: tuple[_Key, ...]
+    optional: bool
+
+
 def init(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Write the configuration; see ``help_text``."""
     with command("init", config, as_json) as run:
@@ -80,31 +98,32 @@ def init(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
 
 def help_text() -> str:
     """The help of the command: every key with its meaning."""
-    lines = [f"  {'.'.join(key.path)}: {key.field.description}" for _, keys in _sections() for key in keys]
+    lines = [f"  {'.'.join(key.path)}: {key.field.description}" for table in _sections() for key in table.keys]
     return "Write a commented configuration; never overwrites one.\n\n\b\nIts keys:\n" + "\n".join(lines)
 
 
 def template() -> str:
     """The text of a new configuration."""
-    return "\n".join([_HEAD, *(_section(section, keys) for section, keys in _sections())])
+    return "\n".join([_HEAD, *map(_section, _sections())])
 
 
 def keys() -> Iterator[str]:
     """Every key, dotted, in the order of the file."""
-    for _, found in _sections():
-        for key in found:
+    for table in _sections():
+        for key in table.keys:
             yield ".".join(key.path)
 
 
-def _sections() -> Iterator[tuple[tuple[str, ...], list[_Key]]]:
-    yield from _walk((), Settings)
+def _sections() -> Iterator[_Table]:
+    yield from _walk((), Settings, optional=False)
 
 
-def _walk(path: tuple[str, ...], model: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], list[_Key]]]:
+def _walk(path: tuple[str, ...], model: type[BaseModel], optional: bool) -> Iterator[_Table]:
     nested = {name: inner for name, field in model.model_fields.items() if (inner := _model_of(field)) is not None}
-    yield path, [_Key((*path, name), field) for name, field in model.model_fields.items() if name not in nested]
+    found = tuple(_Key((*path, name), field) for name, field in model.model_fields.items() if name not in nested)
+    yield _Table(path, found, optional)
     for name, inner in nested.items():
-        yield from _walk((*path, name), inner)
+        yield from _walk((*path, name), inner, optional or model.model_fields[name].default is None)
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
@@ -112,13 +131,15 @@ def _model_of(field: FieldInfo) -> type[BaseModel] | None:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
-def _section(path: tuple[str, ...], found: list[_Key]) -> str:
+def _section(table: _Table) -> str:
     # A section that may be missing altogether has required keys of its own: it is commented out whole.
-    optional = len(path) > 1
-    lines = [f"{'# ' if optional else ''}[{'.'.join(path)}]"] if path else []
-    for key in found:
-        dotted = ".".join(key.path)
-        value = json.dumps(_EXAMPLES.get(dotted, "") if key.default is None else key.default, ensure_ascii=False)
-        hidden = optional or not key.required
-        lines += [f"# {key.field.description}", f"{'# ' if hidden else ''}{key.path[-1]} = {value}"]
+    off = "# " if table.optional else ""
+    lines = [f"{off}[{'.'.join(table.path)}]"] if table.path else []
+    for key in table.keys:
+        value = _EXAMPLES.get(".".join(key.path), "") if key.default in (None, "") else key.default
+        hidden = table.optional or not key.required
+        lines += [
+            f"# {key.field.description}",
+            f"{'# ' if hidden else ''}{key.path[-1]} = {json.dumps(value, ensure_ascii=False)}",
+        ]
     return "\n".join(lines) + "\n"
