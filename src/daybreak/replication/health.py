@@ -36,7 +36,7 @@ class Streams:
 
     def look(self, primary: Side) -> ReplicationStatus:
         """Everything about load and streams now. Raises psycopg.Error where a server is gone."""
-        source, target = self.sessions.get(Side.SOURCE), self.sessions.get(Side.TARGET)
+        source, target = self.sessions.look(Side.SOURCE), self.sessions.look(Side.TARGET)
         forward = self.forward.status(source, target)
         reverse = self.reverse.status(target, source)
         done = control.done_steps(target)
@@ -75,7 +75,7 @@ class Streams:
     def _unreplicated(self, primary: Side) -> tuple[str, ...]:
         """User tables of the primary that its publication or the standby's subscription leaves out."""
         stream = self.forward if primary is Side.SOURCE else self.reverse
-        here, there = self.sessions.get(primary), self.sessions.get(primary.other)
+        here, there = self.sessions.look(primary), self.sessions.look(primary.other)
         covered = (stream.published(here) or frozenset()) & stream.subscribed_tables(there)
         tables = {table.name for table in catalog.user_tables(here, self.include, self.exclude)}
         return tuple(str(name) for name in sorted(tables - covered))
@@ -83,7 +83,7 @@ class Streams:
     def _lag_seconds(self, primary: Side) -> float | None:
         """Seconds that a token took; where it doesn't arrive within a second, the age of the last
         that did, which is never less than the lag."""
-        here, there = self.sessions.get(primary), self.sessions.get(primary.other)
+        here, there = self.sessions.look(primary), self.sessions.look(primary.other)
         before = tokens.age_seconds(here, there, primary)
         began = time.monotonic()
         old = tokens.seen(there, primary, "lag")
@@ -105,7 +105,7 @@ class Streams:
             return f"slot {stream.slot} on the {primary} is gone; changes since then cannot be streamed"
         if active.apply_errors == 0 or self._applies(primary, active):
             return ""
-        text = apply_error(self.sessions.get(primary.other), stream.slot)
+        text = apply_error(self.sessions.look(primary.other), stream.slot)
         where = f"{primary.other}: {active.apply_errors} apply error(s) of subscription {stream.slot}"
         return f"{where}: {text}" if text else f"{where}; the server's log says which row"
 

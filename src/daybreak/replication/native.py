@@ -48,7 +48,7 @@ class NativeReplicator:
     @property
     def bidirectional(self) -> bool:
         """Whether both streams can exist at once: ``origin = none`` needs 16 on both sides."""
-        return all(self.sessions.get(side).info.server_version >= ORIGIN_FILTER_VERSION for side in Side)
+        return all(self.sessions.look(side).info.server_version >= ORIGIN_FILTER_VERSION for side in Side)
 
     def observe(self, primary: Side) -> ReplicationStatus:
         """See ``ports.Replicator``."""

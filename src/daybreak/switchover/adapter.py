@@ -56,7 +56,7 @@ class PostgresSwitch:
         """See ``ports.Switch``."""
         try:
             with translated(str(side)):
-                return self._look(side, self.sessions.get(side))
+                return self._look(side, self.sessions.look(side))
         except DaybreakError as error:
             return SideStatus(side, problem=error.message)
 
@@ -89,7 +89,7 @@ class PostgresSwitch:
         """See ``ports.Switch``."""
         connections = {}
         for side in Side:
-            connections[side] = self.sessions.get(side)
+            connections[side] = self.sessions.look(side)
             with translated(str(side)):
                 control.install(connections[side], self.migration, side)
         found = [name for side in Side for name in control.rivals(connections[side], self.migration)]
@@ -116,9 +116,10 @@ class PostgresSwitch:
         primary = record.primary
         connection = self.sessions.get(primary)
         with translated(f"{primary}: arming"):
-            self._attach(connection)
+            # The stream back first: a crash between the two then leaves no guard without it.
             if record.switchover is not None and not self._bidirectional():
                 self._prepare_backward(primary)
+            self._attach(connection)
 
     def _attach(self, connection: Connection) -> None:
         generation, patience = self.sessions.generation, self.policy.gate_patience_seconds
@@ -326,7 +327,7 @@ class PostgresSwitch:
     # --- below PostgreSQL 16: one stream at a time
 
     def _bidirectional(self) -> bool:
-        return all(self.sessions.get(side).info.server_version >= ORIGIN_FILTER_VERSION for side in Side)
+        return all(self.sessions.look(side).info.server_version >= ORIGIN_FILTER_VERSION for side in Side)
 
     def stream(self, publisher: Side) -> Stream:
         """The stream that ``publisher`` feeds."""
