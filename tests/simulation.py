@@ -72,6 +72,12 @@ class _Router:
         self._point("shift_reads")
         self.router.shift_reads(percent)
 
+    def lower_ttl(self) -> float:
+        self._point("lower_ttl")
+        seconds = self.router.lower_ttl()
+        self.process.point("router: ttl lowered")
+        return seconds
+
     def pause(self, seconds: float) -> None:
         self._point("pause")
         self.router.pause(seconds)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from daybreak.errors import AdapterError, DaybreakError, TransientError
 from daybreak.model import MigrationRecord, Phase, Policy, Side, Step, Switchover, Verb
@@ -52,6 +52,7 @@ class Effects:
             Step.ENTER_STREAMING: lambda r: replace(r, phase=Phase.STREAMING),
             Step.VERIFY: lambda r: replace(r, verification=self.switch.verify(r, self.report)),
             Step.SHIFT_READS: self._shift,
+            Step.LOWER_TTL: self._lower_ttl,
             Step.ENTER_SWITCHING: self._enter_switching,
             Step.ARM: self._arm,
             Step.SWITCH: self._hot,
@@ -71,6 +72,10 @@ class Effects:
         percent = record.intent.percent if record.intent is not None and record.intent.percent is not None else 0
         self.router.shift_reads(percent)
         return replace(record, read_weight=percent)
+
+    def _lower_ttl(self, record: MigrationRecord) -> MigrationRecord:
+        seconds = self.router.lower_ttl()
+        return replace(record, old_ttl_until=self.clock() + timedelta(seconds=seconds))
 
     def _enter_switching(self, record: MigrationRecord) -> MigrationRecord:
         number = record.switchovers + 1

@@ -155,13 +155,14 @@ def _of_the_primary(primary: SideStatus, policy: Policy) -> tuple[Gate, ...]:
 def judge(record: MigrationRecord, seen: Observation, policy: Policy) -> Wait | Refuse | None:
     """None where every gate is green; Wait while only transient ones are red and patience lasts.
 
-    Patience is counted from what came last: asking, or entering the switchover."""
+    Patience is counted from what came last: asking, the end of an old TTL, or entering the switchover."""
     red = [gate for gate in gates(record, seen, policy) if not gate.ok]
     if not red:
         return None
     text = "; ".join(f"{gate.name}: {gate.value}" for gate in red)
     began = [record.intent.asked_at] if record.intent is not None else []
     began += [record.switchover.started_at] if record.switchover is not None else []
+    began += [record.old_ttl_until] if record.old_ttl_until is not None else []
     waited = (seen.at - max(began, default=seen.at)).total_seconds()
     if all(gate.transient for gate in red) and waited < policy.gate_patience_seconds:
         return Wait(f"waiting for gates: {text}")

@@ -166,6 +166,9 @@ _ONE_SIDED = frozenset({Step.REOPEN, Step.ROUTE, Step.CERTIFY, Step.DISARM, Step
 
 def _blocked(record: MigrationRecord, seen: Observation, policy: Policy, step: Step) -> Decision | None:
     """What keeps ``step`` from being taken now, if anything does."""
+    if step is Step.ENTER_SWITCHING and record.old_ttl_until is not None and seen.at < record.old_ttl_until:
+        left = (record.old_ttl_until - seen.at).total_seconds()
+        return Wait(f"clients may still hold the writer's address under its old TTL: {left:.0f} s")
     if step in {Step.ENTER_SWITCHING, Step.SWITCH}:
         return judge(record, seen, policy)
     if step is Step.SHIFT_READS and not _towards_standby(record, seen):

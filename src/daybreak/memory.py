@@ -11,7 +11,7 @@ from datetime import datetime
 from threading import Lock
 
 from daybreak.errors import PermanentError, StateConflict
-from daybreak.model import JournalEntry, MigrationRecord, RoutingStatus, Side, Step
+from daybreak.model import SWITCH_TTL_SECONDS, JournalEntry, MigrationRecord, RoutingStatus, Side, Step
 
 
 class MemoryStateStore:
@@ -58,10 +58,12 @@ class MemoryRouter:
         self._writer: Side = Side.SOURCE
         self._read_weight = 0
         self._paused_until = 0.0
+        self._configured_ttl_seconds: int | None = None
+        self._ttl_seconds: int | None = None
 
     def observe(self) -> RoutingStatus:
         """See ``Router.observe``."""
-        return RoutingStatus(self._writer, self._read_weight, self._clock() < self._paused_until)
+        return RoutingStatus(self._writer, self._read_weight, self._clock() < self._paused_until, self._ttl_seconds)
 
     def refuse_shift(self, percent: int) -> str:
         """See ``Router.refuse_shift``; any percent can be done."""
@@ -72,6 +74,17 @@ class MemoryRouter:
         if reason := self.refuse_shift(percent):
             raise PermanentError(reason, "Ask for another percentage.")
         self._read_weight = percent
+
+    def use_names(self, ttl_seconds: int) -> None:
+        """Route by imaginary names whose answers clients keep for ``ttl_seconds``."""
+        self._configured_ttl_seconds = self._ttl_seconds = ttl_seconds
+
+    def lower_ttl(self) -> float:
+        """See ``Router.lower_ttl``."""
+        if self._configured_ttl_seconds is None:
+            return 0.0
+        self._ttl_seconds = min(self._configured_ttl_seconds, SWITCH_TTL_SECONDS)
+        return self._configured_ttl_seconds
 
     def pause(self, seconds: float) -> None:
         """See ``Router.pause``."""
@@ -88,3 +101,4 @@ class MemoryRouter:
 
     def clean_up(self) -> None:
         """See ``Router.clean_up``; nothing was published."""
+        self._ttl_seconds = self._configured_ttl_seconds

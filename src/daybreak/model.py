@@ -11,6 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from functools import total_ordering
 
+# Around a switchover clients shall not keep the writer's address for longer, seconds.
+SWITCH_TTL_SECONDS = 5
+
 
 class Side(StrEnum):
     """One of the two servers of a migration. Their names never change, whoever is primary."""
@@ -64,6 +67,7 @@ class Step(StrEnum):
     ENTER_STREAMING = "enter_streaming"
     VERIFY = "verify"
     SHIFT_READS = "shift_reads"
+    LOWER_TTL = "lower_ttl"
     ENTER_SWITCHING = "enter_switching"
     ARM = "arm"
     SWITCH = "switch"
@@ -195,11 +199,14 @@ class ReplicationStatus:
 
 @dataclass(frozen=True, slots=True)
 class RoutingStatus:
-    """Where a router sends clients now; ``writer`` is None where it can't tell."""
+    """Where a router sends clients now; ``writer`` is None where it can't tell.
+
+    ``ttl_seconds`` is how long clients keep the writer's address; None where no name is moved."""
 
     writer: Side | None = None
     read_weight: int = 0
     paused: bool = False
+    ttl_seconds: int | None = None
     problem: str = ""
 
 
@@ -292,6 +299,7 @@ class MigrationRecord:
 
     ``generation`` fences effects: both databases hold the highest one that ever acted, and refuse
     an older. ``primary`` is who takes writes, ``read_weight`` the percent of reads on the target.
+    ``old_ttl_until``: when the last client forgets an address that it was given before the TTL was lowered.
     """
 
     name: str
@@ -303,6 +311,7 @@ class MigrationRecord:
     last_switchover: Switchover | None = None
     switchovers: int = 0
     verification: Verification | None = None
+    old_ttl_until: datetime | None = None
     last_error: str = ""
     owner: str = ""
     generation: int = 0

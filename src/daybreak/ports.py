@@ -73,6 +73,11 @@ class Router(Protocol):
     def shift_reads(self, percent: int) -> None:
         """Send ``percent`` of new read sessions to the target."""
 
+    def lower_ttl(self) -> float:
+        """Lower the time for which clients keep the writer's address to ``SWITCH_TTL_SECONDS``, where names
+        route. Returns the seconds after which the last of them has forgotten the old answer: those of the
+        configured TTL even where it is low already, for nobody knows since when. 0 where no name is moved."""
+
     def pause(self, seconds: float) -> None:
         """Hold clients back before the fence, where the router can; ended by itself after
         ``seconds`` even if this process dies. Does nothing where it can't."""
@@ -84,7 +89,7 @@ class Router(Protocol):
         """Send writers to ``side`` and end any pause."""
 
     def clean_up(self) -> None:
-        """Remove what the router published, leaving clients where they are."""
+        """Remove what the router published and put back a TTL that was lowered, leaving clients where they are."""
 
 
 class Switch(Protocol):

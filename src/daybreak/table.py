@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from daybreak.gates import feeding, fully_closed
-from daybreak.model import GuardState, MigrationRecord, Observation, Phase, Side, Step, Verb
+from daybreak.model import SWITCH_TTL_SECONDS, GuardState, MigrationRecord, Observation, Phase, Side, Step, Verb
 
 Needed = Callable[[MigrationRecord, Observation], bool]
 
@@ -123,6 +123,14 @@ def destination(record: MigrationRecord, verb: Verb) -> Side:
     return {Verb.CUTOVER: Side.TARGET, Verb.ROLLBACK: Side.SOURCE}.get(verb, record.primary)
 
 
+def _ttl_high(record: MigrationRecord, seen: Observation) -> bool:
+    """Or low already, but not known since when: a controller may have died right after lowering it."""
+    ttl_seconds = seen.routing.ttl_seconds
+    if ttl_seconds is None or not _elsewhere(record, seen):
+        return False
+    return ttl_seconds > SWITCH_TTL_SECONDS or record.old_ttl_until is None
+
+
 def _elsewhere(record: MigrationRecord, _seen: Observation) -> bool:
     return record.intent is not None and destination(record, record.intent.verb) is not record.primary
 
@@ -215,6 +223,8 @@ TABLE: tuple[Row, ...] = (
         pauses_writes=True),
     Row(_S, _VERIFY, Step.DISARM, _guard_left, "drop the guard from the primary", foreseen=False),
     Row(_S, (Verb.SHIFT,), Step.SHIFT_READS, _unshifted, "move the share of reads"),
+    Row(_S, MOVE, Step.LOWER_TTL, _ttl_high, "lower the TTL of the writer's name and let the old one run out",
+        recovery=True),
     Row(_S, MOVE, Step.ENTER_SWITCHING, _elsewhere, "judge the gates and begin the switchover", Phase.SWITCHING),
     # switching: crash recovery first, so that a restarted controller ends a pause before anything else
     Row(_W, _SWITCHING, Step.OPEN, _must_open, "open the new primary (the old one is closed for good)",

@@ -338,3 +338,30 @@ def test_a_command_that_finds_the_migration_ended_meanwhile_leaves_no_trace() ->
     simulation.attempt(Verb.VERIFY, on("observe router", lambda: simulation.run(Verb.ABORT)))
     assert simulation.record.phase is Phase.ABORTED
     assert simulation.footprint() == Simulation().footprint()
+
+
+# --- names
+
+
+def test_a_switchover_waits_until_the_old_ttl_ran_out_and_finish_puts_it_back() -> None:
+    simulation = ready()
+    simulation.router.use_names(60)
+    began = simulation.world.now
+    simulation.run(Verb.CUTOVER)
+    assert (simulation.world.now - began).total_seconds() >= 60
+    assert simulation.router.observe().ttl_seconds == 5
+    began = simulation.world.now
+    simulation.run(Verb.ROLLBACK)
+    assert (simulation.world.now - began).total_seconds() < 60, "it is low since the cutover"
+    simulation.run(Verb.CUTOVER)
+    simulation.run(Verb.FINISH)
+    assert simulation.router.observe().ttl_seconds == 60
+
+
+def test_killed_right_after_lowering_the_ttl_the_next_one_waits_all_the_same() -> None:
+    simulation = ready()
+    simulation.router.use_names(60)
+    kill(simulation, Verb.CUTOVER, "router: ttl lowered")
+    began = simulation.world.now
+    simulation.run(Verb.CUTOVER)
+    assert (simulation.world.now - began).total_seconds() >= 60

@@ -87,6 +87,11 @@ def opened(**target: object) -> Observation:
     return after_commit(opened_by=1, guard=GuardState.OPEN, **target)
 
 
+def _named(observation: Observation, ttl_seconds: int = 60) -> Observation:
+    """The same where a name leads writers to the primary."""
+    return replace(observation, routing=RoutingStatus(Side.SOURCE, ttl_seconds=ttl_seconds))
+
+
 def decided(stored: MigrationRecord, observation: Observation) -> object:
     return machine.decide(stored, observation, POLICY)
 
@@ -114,6 +119,11 @@ SITUATIONS: dict[tuple[Phase, Step, Verb | None], tuple[dict[str, object], Obser
     (Phase.STREAMING, Step.VERIFY, None): ({}, seen(ARMED)),
     (Phase.STREAMING, Step.DISARM, None): ({"verification": Verification(NOW, 1, 1, 1.0)}, seen(ARMED)),
     (Phase.STREAMING, Step.SHIFT_READS, None): ({}, seen()),
+    (Phase.STREAMING, Step.LOWER_TTL, Verb.CUTOVER): ({}, _named(seen())),
+    (Phase.STREAMING, Step.LOWER_TTL, Verb.ROLLBACK): (
+        {"primary": Side.TARGET},
+        _named(Observation(NOW, replace(STANDBY, side=Side.SOURCE), replace(PRIMARY, side=Side.TARGET), STREAMS)),
+    ),
     (Phase.STREAMING, Step.ENTER_SWITCHING, Verb.CUTOVER): ({}, seen()),
     (Phase.STREAMING, Step.ENTER_SWITCHING, Verb.ROLLBACK): (
         {"primary": Side.TARGET},
@@ -320,6 +330,22 @@ def test_patience_counts_from_entering_the_switchover() -> None:
     assert isinstance(decided(asked, observation), Refuse)
     entered = replace(asked, switchover=replace(SWITCH, started_at=NOW + timedelta(seconds=20)))
     assert isinstance(decided(entered, observation), Wait)
+
+
+def test_an_old_ttl_is_waited_out_however_long_and_then_gates_are_waited_for() -> None:
+    stored = record(Phase.STREAMING, Verb.CUTOVER, old_ttl_until=NOW + timedelta(seconds=300))
+    observation = _named(seen(lag_seconds=5.0), ttl_seconds=5)
+    waiting = decided(stored, replace(observation, at=NOW + timedelta(seconds=290)))
+    assert waiting == Wait("clients may still hold the writer's address under its old TTL: 10 s")
+    assert isinstance(decided(stored, replace(observation, at=NOW + timedelta(seconds=310))), Wait)
+    assert isinstance(decided(stored, replace(observation, at=NOW + timedelta(seconds=340))), Refuse)
+
+
+def test_a_ttl_that_is_low_since_nobody_knows_when_is_waited_out() -> None:
+    observation = _named(seen(), ttl_seconds=5)
+    assert decided(record(Phase.STREAMING, Verb.CUTOVER), observation) == Advance(Step.LOWER_TTL)
+    known = record(Phase.STREAMING, Verb.CUTOVER, old_ttl_until=NOW)
+    assert decided(known, observation) == Advance(Step.ENTER_SWITCHING)
 
 
 def test_below_16_only_the_feeding_stream_has_to_run() -> None:

@@ -79,6 +79,10 @@ class MultihostRouter:
             {"weight": percent, "primary": status.writer},
         )
 
+    def lower_ttl(self) -> float:
+        """Nothing to lower: no name is moved."""
+        return 0.0
+
     def pause(self, seconds: float) -> None:
         """Does nothing: these clients can't be held back; the fence makes their writes wait."""
 

@@ -85,6 +85,10 @@ class PgBouncerRouter:
                 raise PermanentError(self._lost(self._writer, entry), _MEND)
             self._route(console, writer, Side.TARGET if percent else Side.SOURCE)
 
+    def lower_ttl(self) -> float:
+        """Nothing to lower: no name is moved."""
+        return 0.0
+
     def pause(self, seconds: float) -> None:
         """See ``Router.pause``. At most half of ``seconds`` is spent on waiting for running
         transactions; raises TransientError, with the pause undone, where they take longer."""
