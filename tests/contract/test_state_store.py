@@ -1,29 +1,37 @@
-"""What every ``StateStore`` promises, held against the in-memory one and SQLite."""
+"""What every ``StateStore`` promises, held against the in-memory one, SQLite and DynamoDB."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aws_tables import TABLE, make_table
+from moto import mock_aws
 
 from daybreak.errors import StateConflict
 from daybreak.memory import MemoryStateStore
 from daybreak.model import Intent, JournalEntry, MigrationRecord, Phase, Side, Step, Verb
 from daybreak.ports import StateStore
+from daybreak.store.dynamodb import DynamoStateStore
 from daybreak.store.sqlite import SqliteStateStore
 
 _AT = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
 _RECORD = MigrationRecord("shop", owner="ana@host:1", generation=3)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> StateStore:
+@pytest.fixture(params=["memory", "sqlite", "dynamodb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
     if request.param == "memory":
-        return MemoryStateStore()
-    return SqliteStateStore.from_url(f"sqlite:///{tmp_path}/state/shop.db")
+        yield MemoryStateStore()
+    elif request.param == "sqlite":
+        yield SqliteStateStore.from_url(f"sqlite:///{tmp_path}/state/shop.db")
+    else:
+        with mock_aws():
+            yield DynamoStateStore(make_table(), TABLE)
 
 
 def _swap(store: StateStore, record: MigrationRecord, expected_version: int, event: str = "moved") -> MigrationRecord:

@@ -1,0 +1,103 @@
+"""The checkpoint: where a migration stands, as a JSON parameter that people and other tools read in SSM.
+
+It is a copy. The record is the truth; a checkpoint that could not be written harms nothing and is written
+again with the next change. Terraform makes the parameter and never touches its value again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from daybreak.aws.errors import translated
+from daybreak.errors import AdapterError
+from daybreak.model import JournalEntry, MigrationRecord, Step
+from daybreak.ports import StateStore
+
+if TYPE_CHECKING:
+    from types_boto3_ssm import SSMClient
+
+_LOG = logging.getLogger(__name__)
+
+
+class Checkpoint(BaseModel):
+    """The published form. Weights are percents of new read sessions; ``lag_seconds`` is null where unknown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: str
+    phase: str
+    last_updated: datetime
+    onprem_weight: int
+    aurora_weight: int
+    primary: str
+    lag_seconds: float | None
+    version: int
+
+    @classmethod
+    def of(cls, record: MigrationRecord, at: datetime, lag_seconds: float | None) -> Checkpoint:
+        """``record`` as it was at ``at``. ``status`` is what a person asks first: the last error, else
+        what is being done, else the phase."""
+        doing = "" if record.intent is None else f"{record.intent.verb} under way"
+        return cls(
+            status=record.last_error or doing or record.phase,
+            phase=record.phase,
+            last_updated=at,
+            onprem_weight=100 - record.read_weight,
+            aurora_weight=record.read_weight,
+            primary=record.primary,
+            lag_seconds=lag_seconds,
+            version=record.version,
+        )
+
+
+class PublishingStore:
+    """``StateStore`` that publishes the record after every change of ``inner``.
+
+    ``parameter`` is a SecureString under the key ``key_id``: written over without naming both, it would
+    come under the account's default key (SSM API, PutParameter). ``lag_seconds`` is asked for the last lag
+    that was measured, None where none was."""
+
+    def __init__(
+        self,
+        inner: StateStore,
+        client: SSMClient,
+        parameter: str,
+        key_id: str,
+        lag_seconds: Callable[[], float | None],
+    ) -> None:
+        self._inner = inner
+        self._client = client
+        self._parameter = parameter
+        self._key_id = key_id
+        self._lag_seconds = lag_seconds
+
+    def load(self, name: str) -> MigrationRecord | None:
+        """See ``StateStore.load``."""
+        return self._inner.load(name)
+
+    def compare_and_swap(
+        self, record: MigrationRecord, expected_version: int, event: str, step: Step | None, at: datetime, detail: str
+    ) -> MigrationRecord:
+        """See ``StateStore.compare_and_swap``. A failed publication is logged, never raised."""
+        stored = self._inner.compare_and_swap(record, expected_version, event, step, at, detail)
+        self.publish(stored, at)
+        return stored
+
+    def journal(self, name: str) -> tuple[JournalEntry, ...]:
+        """See ``StateStore.journal``."""
+        return self._inner.journal(name)
+
+    def publish(self, record: MigrationRecord, at: datetime) -> None:
+        """Write the checkpoint of ``record``; a failure is logged, never raised."""
+        text = Checkpoint.of(record, at, self._lag_seconds()).model_dump_json()
+        try:
+            with translated(f"publishing {self._parameter}"):
+                self._client.put_parameter(
+                    Name=self._parameter, Value=text, Type="SecureString", KeyId=self._key_id, Overwrite=True
+                )
+        except AdapterError as error:
+            _LOG.warning("The checkpoint was not published, the record is not affected: %s", error.message)

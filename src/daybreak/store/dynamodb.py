@@ -1,0 +1,160 @@
+"""``StateStore`` in one DynamoDB table, for a controller that runs on AWS. A compare-and-swap is one
+transaction of two conditional writes (record and journal row): of two racing processes one wins, and a
+process killed in between leaves all of it or nothing.
+
+The table (``infra.state``) has the partition key ``migration`` and the sort key ``item``: ``record``, or
+``journal#`` and the version, so that the journal reads in order. Source: DynamoDB API,
+TransactWriteItems and "Expressions".
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from daybreak.aws.errors import error_code, translated
+from daybreak.errors import StateConflict
+from daybreak.model import JournalEntry, MigrationRecord, Step
+from daybreak.store.codec import decode, encode
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_dynamodb.type_defs import AttributeValueTypeDef, TransactWriteItemTypeDef
+
+_RECORD = "record"
+_JOURNAL = "journal#"
+# Versions sort as text: 12 digits outlast any migration.
+_DIGITS = 12
+_LOST = "ConditionalCheckFailed"
+_RACE = "TransactionConflict"
+
+
+class DynamoStateStore:
+    """The record and journal in ``table``. Reads are consistent. Safe to use from several processes and threads.
+
+    Every method raises TransientError (throttled, unreachable) or PermanentError (no such table, not
+    permitted: action and resource are named)."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client = client
+        self._table = table
+
+    def load(self, name: str) -> MigrationRecord | None:
+        """See ``StateStore.load``."""
+        with translated(f"reading table {self._table}"):
+            found = self._client.get_item(TableName=self._table, Key=_key(name, _RECORD), ConsistentRead=True)
+        item = found.get("Item")
+        return None if item is None else decode(item["body"]["S"], f"dynamodb://{self._table}")
+
+    def compare_and_swap(
+        self, record: MigrationRecord, expected_version: int, event: str, step: Step | None, at: datetime, detail: str
+    ) -> MigrationRecord:
+        """See ``StateStore.compare_and_swap``; durable when it returns."""
+        stored = replace(record, version=expected_version + 1)
+        entry = JournalEntry(at, stored.version, stored.generation, stored.owner, event, step, detail)
+        items: list[TransactWriteItemTypeDef] = [self._record(stored, expected_version), self._row(stored.name, entry)]
+        with translated(f"writing table {self._table}"):
+            if not self._written(items):
+                found = self.load(record.name)
+                raise StateConflict(
+                    f"dynamodb://{self._table}: another process moved {record.name}"
+                    f" (version {0 if found is None else found.version}, not {expected_version}).",
+                    "Nothing was written. See `daybreak status`, then run the command again.",
+                )
+        return stored
+
+    def journal(self, name: str) -> tuple[JournalEntry, ...]:
+        """See ``StateStore.journal``."""
+        entries: list[JournalEntry] = []
+        with translated(f"reading table {self._table}"):
+            pages = self._client.get_paginator("query").paginate(
+                TableName=self._table,
+                ConsistentRead=True,
+                KeyConditionExpression="migration = :name AND begins_with(item, :journal)",
+                ExpressionAttributeValues={":name": {"S": name}, ":journal": {"S": _JOURNAL}},
+            )
+            for page in pages:
+                entries += [_entry(item) for item in page["Items"]]
+        return tuple(entries)
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(lambda error: _RACE in _reasons(error)),
+        stop=tenacity.stop_after_delay(10),
+        wait=tenacity.wait_random_exponential(multiplier=0.02, max=1),
+        reraise=True,
+    )
+    def _written(self, items: list[TransactWriteItemTypeDef]) -> bool:
+        """False where the record has another version. A race that DynamoDB calls a conflict is tried again."""
+        try:
+            self._client.transact_write_items(TransactItems=items)
+        except self._client.exceptions.TransactionCanceledException as error:
+            if _LOST in _reasons(error):
+                return False
+            raise
+        return True
+
+    def _record(self, stored: MigrationRecord, expected_version: int) -> TransactWriteItemTypeDef:
+        body: dict[str, AttributeValueTypeDef] = {
+            **_key(stored.name, _RECORD),
+            "version": {"N": str(stored.version)},
+            "body": {"S": encode(stored)},
+        }
+        if expected_version == 0:
+            return {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": body,
+                    "ConditionExpression": "attribute_not_exists(migration)",
+                }
+            }
+        return {
+            "Put": {
+                "TableName": self._table,
+                "Item": body,
+                "ConditionExpression": "version = :expected",
+                "ExpressionAttributeValues": {":expected": {"N": str(expected_version)}},
+            }
+        }
+
+    def _row(self, name: str, entry: JournalEntry) -> TransactWriteItemTypeDef:
+        """A journal row, which is never written over."""
+        item: dict[str, AttributeValueTypeDef] = {
+            **_key(name, f"{_JOURNAL}{entry.version:0{_DIGITS}}"),
+            "at": {"S": entry.at.isoformat()},
+            "version": {"N": str(entry.version)},
+            "generation": {"N": str(entry.generation)},
+            "owner": {"S": entry.owner},
+            "event": {"S": entry.event},
+            "step": {"S": entry.step or ""},
+            "detail": {"S": entry.detail},
+        }
+        condition = "attribute_not_exists(migration)"
+        return {"Put": {"TableName": self._table, "Item": item, "ConditionExpression": condition}}
+
+
+def _key(name: str, item: str) -> dict[str, AttributeValueTypeDef]:
+    return {"migration": {"S": name}, "item": {"S": item}}
+
+
+def _reasons(error: BaseException) -> frozenset[str]:
+    """Why a transaction was cancelled, one code for each of its writes; empty for other errors."""
+    if error_code(error) != "TransactionCanceledException":
+        return frozenset()
+    reasons = getattr(error, "response", {}).get("CancellationReasons", [])
+    return frozenset(str(reason.get("Code", "")) for reason in reasons)
+
+
+def _entry(item: dict[str, AttributeValueTypeDef]) -> JournalEntry:
+    step = item["step"]["S"]
+    return JournalEntry(
+        at=datetime.fromisoformat(item["at"]["S"]),
+        version=int(item["version"]["N"]),
+        generation=int(item["generation"]["N"]),
+        owner=item["owner"]["S"],
+        event=item["event"]["S"],
+        step=Step(step) if step else None,
+        detail=item["detail"]["S"],
+    )

@@ -1,0 +1,164 @@
+"""What goes wrong between Daybreak and DynamoDB or SSM: what AWS answered then, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from aws_tables import TABLE, make_table
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from daybreak.errors import PermanentError, StateConflict, TransientError
+from daybreak.memory import MemoryStateStore
+from daybreak.model import Intent, MigrationRecord, Phase, Side, Verb
+from daybreak.store.checkpoint import PublishingStore
+from daybreak.store.dynamodb import DynamoStateStore
+
+if TYPE_CHECKING:
+    from types_boto3_dynamodb import DynamoDBClient
+    from types_boto3_ssm import SSMClient
+
+_AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+_RECORD = MigrationRecord("shop", phase=Phase.STREAMING, read_weight=40, generation=3)
+_PARAMETER = "/migration/test/state"
+# As the service answered (the role's name shortened).
+_DENIED = (
+    "User: arn:aws:sts::123456789012:assumed-role/controller/daybreak is not authorized to perform:"
+    " dynamodb:PutItem on resource: arn:aws:dynamodb:eu-central-1:123456789012:table/shop because no"
+    " identity-based policy allows the dynamodb:PutItem action"
+)
+
+
+@pytest.fixture
+def client() -> Iterator[DynamoDBClient]:
+    with mock_aws():
+        yield make_table()
+
+
+@pytest.fixture
+def ssm() -> Iterator[SSMClient]:
+    with mock_aws():
+        made = boto3.client("ssm", region_name="eu-central-1")
+        key = boto3.client("kms", region_name="eu-central-1").create_key()["KeyMetadata"]["KeyId"]
+        made.put_parameter(Name=_PARAMETER, Value="{}", Type="SecureString", KeyId=key)
+        yield made
+
+
+def _swap(store: DynamoStateStore, version: int) -> MigrationRecord:
+    return store.compare_and_swap(_RECORD, version, "moved", None, _AT, "")
+
+
+def _cancelled(stub: Stubber, *reasons: str) -> None:
+    stub.add_client_error(
+        "transact_write_items",
+        "TransactionCanceledException",
+        f"Transaction cancelled, please refer cancellation reasons for specific reasons [{', '.join(reasons)}]",
+        modeled_fields={"CancellationReasons": [{"Code": reason} for reason in reasons]},
+    )
+
+
+def test_a_race_is_run_again_and_the_loser_is_told(client: DynamoDBClient) -> None:
+    with Stubber(client) as stub:
+        _cancelled(stub, "TransactionConflict", "None")
+        stub.add_response("transact_write_items", {})
+        assert _swap(DynamoStateStore(client, TABLE), 4).version == 5
+        _cancelled(stub, "TransactionConflict", "None")
+        _cancelled(stub, "ConditionalCheckFailed", "None")
+        stub.add_response("get_item", {})
+        with pytest.raises(StateConflict, match="version 0, not 4"):
+            _swap(DynamoStateStore(client, TABLE), 4)
+        stub.assert_no_pending_responses()
+
+
+def test_a_refusal_names_action_and_resource(client: DynamoDBClient) -> None:
+    with Stubber(client) as stub:
+        stub.add_client_error("transact_write_items", "AccessDeniedException", _DENIED, http_status_code=400)
+        with pytest.raises(PermanentError) as raised:
+            _swap(DynamoStateStore(client, TABLE), 0)
+    assert "refuses dynamodb:PutItem on arn:aws:dynamodb:eu-central-1:123456789012:table/shop" in raised.value.message
+    assert raised.value.hint.startswith("Allow dynamodb:PutItem")
+
+
+def test_throttling_is_worth_trying_again(client: DynamoDBClient) -> None:
+    with Stubber(client) as stub:
+        stub.add_client_error("get_item", "ProvisionedThroughputExceededException", "Rate exceeded")
+        with pytest.raises(TransientError, match=f"reading table {TABLE}"):
+            DynamoStateStore(client, TABLE).load("shop")
+
+
+def test_a_table_that_is_not_there_says_what_makes_it(client: DynamoDBClient) -> None:
+    with pytest.raises(PermanentError) as raised:
+        DynamoStateStore(client, "elsewhere").load("shop")
+    assert "daybreak infra deploy" in raised.value.hint
+
+
+def test_a_journal_row_is_never_written_over(client: DynamoDBClient) -> None:
+    store = DynamoStateStore(client, TABLE)
+    _swap(store, 0)
+    # A record that was put back from a copy by hand: its version is one that the journal had already.
+    client.delete_item(TableName=TABLE, Key={"migration": {"S": "shop"}, "item": {"S": "record"}})
+    with pytest.raises(StateConflict):
+        _swap(store, 0)
+    assert len(store.journal("shop")) == 1
+
+
+def test_a_long_journal_comes_in_pages_and_whole(client: DynamoDBClient) -> None:
+    store = DynamoStateStore(client, TABLE)
+    detail = "x" * 100_000  # a page holds 1 MB (DynamoDB developer guide, Query)
+    for version in range(12):
+        store.compare_and_swap(_RECORD, version, "moved", None, _AT, detail)
+    assert [entry.version for entry in store.journal("shop")] == list(range(1, 13))
+
+
+def _published(ssm: SSMClient) -> dict[str, object]:
+    found: dict[str, object] = json.loads(
+        ssm.get_parameter(Name=_PARAMETER, WithDecryption=True)["Parameter"].get("Value", "")
+    )
+    return found
+
+
+def _publishing(ssm: SSMClient, parameter: str = _PARAMETER) -> PublishingStore:
+    return PublishingStore(MemoryStateStore(), ssm, parameter, "alias/aws/ssm", lambda: 0.25)
+
+
+def test_every_change_is_published(ssm: SSMClient) -> None:
+    store = _publishing(ssm)
+    stored = store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+    assert _published(ssm) == {
+        "status": "streaming",
+        "phase": "streaming",
+        "last_updated": "2026-02-03T04:05:06Z",
+        "onprem_weight": 60,
+        "aurora_weight": 40,
+        "primary": "source",
+        "lag_seconds": 0.25,
+        "version": 1,
+    }
+    asked = replace(stored, intent=Intent(Verb.CUTOVER, _AT), primary=Side.TARGET)
+    stored = store.compare_and_swap(asked, 1, "asked", None, _AT, "")
+    assert _published(ssm)["status"] == "cutover under way"
+    store.compare_and_swap(replace(stored, last_error="It was refused."), 2, "refused", None, _AT, "")
+    assert _published(ssm)["status"] == "It was refused."
+    assert ssm.get_parameter(Name=_PARAMETER)["Parameter"].get("Type") == "SecureString"
+
+
+def test_what_cannot_be_published_harms_nothing_and_is_mended_by_the_next(
+    ssm: SSMClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = _publishing(ssm)
+    with Stubber(ssm) as stub, caplog.at_level(logging.WARNING):
+        stub.add_client_error("put_parameter", "ThrottlingException", "Rate exceeded")
+        assert store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "").version == 1
+    assert "not published" in caplog.text
+    assert store.load("shop") == replace(_RECORD, version=1)
+    assert _published(ssm) == {}
+    store.compare_and_swap(replace(_RECORD, version=1), 1, "moved", None, _AT, "")
+    assert _published(ssm)["version"] == 2
+    assert len(store.journal("shop")) == 2
