@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,6 +16,8 @@ _HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2
 # Smaller numbers are larger networks; a security group that admits half the internet protects nothing.
 _WIDEST_PREFIX = 12
 _UNPROTECTED = ("dev", "test")
+
+Endpoint = Literal["dms", "dynamodb", "events", "monitoring", "route53", "secretsmanager", "sns", "ssm"]
 
 
 def _network(value: str) -> ipaddress.IPv4Network:
@@ -34,6 +37,10 @@ class Network(Section):
     transit_gateway_id: str = Field("", description="way to the source: this transit gateway is attached")
     vpn_gateway_id: str = Field("", description="way to the source: this virtual private gateway is attached")
     peering_connection_id: str = Field("", description="way to the source: this accepted VPC peering")
+    existing_endpoints: tuple[Endpoint, ...] = Field(
+        (), description="AWS APIs that the existing VPC has endpoints for; Daybreak makes the others"
+    )
+    endpoint_group_ids: tuple[str, ...] = Field((), description="security groups of those interface endpoints")
 
     @field_validator("vpc_cidr")
     @classmethod
@@ -48,7 +55,8 @@ class Network(Section):
         for one in value:
             if _network(one).prefixlen < _WIDEST_PREFIX:
                 raise ValueError(f"{one} is too wide: name the networks that hold the source's servers")
-        return value
+        # Each becomes a route and several rules, which AWS refuses to hold twice.
+        return tuple(str(network) for network in ipaddress.collapse_addresses(map(_network, value)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -61,10 +69,23 @@ class Network(Section):
         ways = [self.transit_gateway_id, self.vpn_gateway_id, self.peering_connection_id]
         if sum(map(bool, ways)) > 1:
             raise ValueError("name one way to the source: transit_gateway_id, vpn_gateway_id or peering_connection_id")
+        if any(ways) and not self.source_cidrs:
+            raise ValueError("a way to the source needs source_cidrs: the networks that are routed there")
         clash = [c for c in self.source_cidrs if self.vpc_cidr and _network(c).overlaps(_network(self.vpc_cidr))]
         if clash:
             raise ValueError(
                 f"vpc_cidr {self.vpc_cidr} overlaps the source's {clash[0]}: no route could tell them apart"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _endpoints(self) -> Self:
+        if self.existing_endpoints and not self.vpc_id:
+            raise ValueError("existing_endpoints belong to vpc_id; a new VPC gets endpoints of its own")
+        if bool(self.endpoint_group_ids) != bool(set(self.existing_endpoints) - {"dynamodb"}):
+            raise ValueError(
+                "existing_endpoints and endpoint_group_ids go together: name the security groups of those endpoints"
+                " (dynamodb alone has none)"
             )
         return self
 
@@ -115,6 +136,12 @@ class Dms(Section):
     user: str = Field("daybreak_dms", description="DMS's own role on both servers")
     max_lob_kb: int = Field(
         0, ge=0, le=102_400, description="limited LOB mode up to this size, KB, proved by `check`; 0: full LOB mode"
+    )
+    source_ca_file: Path | None = Field(
+        None, description="PEM file of the CA that signed the source's certificate; without it, it is not verified"
+    )
+    target_ca_file: Path | None = Field(
+        None, description="PEM file of the region's RDS CAs (truststore.pki.rds.amazonaws.com/REGION/REGION-bundle.pem)"
     )
 
 
