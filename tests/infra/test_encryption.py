@@ -22,6 +22,17 @@ def test_services_use_a_key_only_for_this_account(bench: Bench) -> None:
     documents = bench.synth()["data"]["aws_iam_policy_document"].values()
     statements = [statement for document in documents for statement in document["statement"]]
     of_services = [s for s in statements if s["principals"][0]["type"] == "Service"]
-    assert {s["sid"] for s in of_services} == {"ServicesPublish", "LogsEncrypt"}
+    assert {s["sid"] for s in of_services} == {"ServicesPublish", "RulesPublish", "RulesQueue", "LogsEncrypt"}
     assert all("123456789012" in str(s["condition"]) for s in of_services)
     assert all("kms:*" not in s["actions"] for s in of_services)
+
+
+def test_rules_are_bound_by_what_they_encrypt_because_they_name_no_account(bench: Bench) -> None:
+    """SNS developer guide: EventBridge's messages do not arrive under aws:SourceAccount or aws:SourceArn."""
+    Keys(bench.stack, "keys", KeysProps(bench.site))
+    documents = bench.synth()["data"]["aws_iam_policy_document"].values()
+    of_rules = [s for d in documents for s in d["statement"] if "events.amazonaws.com" in str(s["principals"])]
+    assert {condition["variable"] for s in of_rules for condition in s["condition"]} == {
+        "kms:EncryptionContext:aws:sns:topicArn",
+        "kms:EncryptionContext:aws:sqs:arn",
+    }

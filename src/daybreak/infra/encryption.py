@@ -34,7 +34,7 @@ class Keys(Construct):
         self._site = props.site
         self.data = self._key("data", ())
         self.secrets = self._key("secrets", ())
-        self.operations = self._key("operations", (self._messages(), self._logs()))
+        self.operations = self._key("operations", (*self._messages(), self._logs()))
 
     def _key(self, what: str, statements: tuple[Statement, ...]) -> KmsKey:
         root = f"arn:{self._site.partition}:iam::{self._site.account_id}:root"
@@ -51,12 +51,22 @@ class Keys(Construct):
         KmsAlias(self, f"{what}-alias", name=f"alias/{self._site.names.of(what, limit=250)}", target_key_id=key.key_id)
         return key
 
-    def _messages(self) -> Statement:
-        """Alarms and rules publish to an encrypted topic and queue (SNS developer guide, key management)."""
-        publishers = ("cloudwatch.amazonaws.com", "events.amazonaws.com", "sns.amazonaws.com", "rds.amazonaws.com")
-        return Statement(
-            "ServicesPublish", _USE, ("*",), services=publishers, conditions=(from_this_account(self._site),)
+    def _messages(self) -> tuple[Statement, ...]:
+        """Alarms and rules publish to an encrypted topic, rules to an encrypted queue (SNS developer guide,
+        "Managing Amazon SNS encryption keys"). EventBridge doesn't say for whom it publishes: under a condition
+        on the source account nothing would arrive, so it is bound to this account's topics and queues."""
+        publishers = ("cloudwatch.amazonaws.com", "sns.amazonaws.com", "rds.amazonaws.com")
+        return (
+            Statement(
+                "ServicesPublish", _USE, ("*",), services=publishers, conditions=(from_this_account(self._site),)
+            ),
+            self._rules("RulesPublish", "aws:sns:topicArn", self._site.arn("sns", "*")),
+            self._rules("RulesQueue", "aws:sqs:arn", self._site.arn("sqs", "*")),
         )
+
+    def _rules(self, sid: str, context: str, of: str) -> Statement:
+        bound = Condition("ArnLike", f"kms:EncryptionContext:{context}", (of,))
+        return Statement(sid, _USE, ("*",), services=("events.amazonaws.com",), conditions=(bound,))
 
     def _logs(self) -> Statement:
         """CloudWatch Logs user guide, "Encrypt log data": bound to this account's log groups."""
