@@ -9,6 +9,12 @@ from dataclasses import dataclass
 
 from daybreak.errors import ConfigError
 
+# What `daybreak rewind` looks up by name.
+CLUSTER = "aurora"
+REWIND_PARAMETERS = "rewind"
+# AWS's limit on the names of parameter groups, characters.
+PARAMETER_GROUP_LIMIT = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Names:

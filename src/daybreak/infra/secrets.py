@@ -1,0 +1,125 @@
+"""Secrets Manager secrets: how Daybreak's role, and DMS's own, connect to either server.
+
+Each is a JSON object {engine, host, port, dbname, username, password}, the form that RDS, DMS and AWS's
+rotation functions share. The passwords are ephemeral variables of Terraform and go into write-only
+arguments (Terraform 1.11), so neither plan nor state nor this code ever holds one. Who may read a secret
+is said by roles only; no secret has a policy of its own.
+
+To rotate a password: change it on the server, then deploy with the new one and with another
+``secrets_version`` (``TF_VAR_secrets_version=2``), which is what makes Terraform write again. To have AWS
+rotate one, attach a rotation function to it (Secrets Manager user guide, "Rotation by Lambda function",
+template SecretsManagerRDSPostgreSQLRotationSingleUser); Terraform never looks at the value and will not undo
+it. RDS rotates the master user's password by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdktn import Fn, TerraformVariable
+from cdktn_provider_aws.secretsmanager_secret import SecretsmanagerSecret
+from cdktn_provider_aws.secretsmanager_secret_version import SecretsmanagerSecretVersion
+from constructs import Construct
+
+from daybreak.infra.aurora import Aurora
+from daybreak.infra.encryption import Keys
+from daybreak.infra.site import Site
+
+# Secrets Manager API, DeleteSecret: 0 deletes at once, which lets a test environment be made again.
+_RECOVERY_DAYS, _NO_RECOVERY = 30, 0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceServer:
+    """The source, and the migration's role on it (which has the same name on Aurora)."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretsProps:
+    """What the secrets need. ``dms_user`` is DMS's role on both servers; None without DMS."""
+
+    site: Site
+    keys: Keys
+    source: SourceServer
+    aurora: Aurora
+    dms_user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Terraform expressions where the server is Aurora; ``port`` is then a number that stands for one."""
+
+    host: str
+    port: float
+    database: str
+
+
+class Secrets(Construct):
+    """``source`` and ``target``, with DMS also ``dms_source`` and ``dms_target``; ``versions`` hold the values.
+
+    Terraform asks for a variable for each: ``source_password``, ``target_password``, ``dms_source_password``,
+    ``dms_target_password``."""
+
+    def __init__(self, scope: Construct, id_: str, props: SecretsProps) -> None:
+        super().__init__(scope, id_)
+        # The CDK assumes older releases and refuses write-only arguments for them; `daybreak infra` asks for 1.11.
+        self.node.set_context("targetVersions", {"terraform": ">=1.11.0"})
+        self._props = props
+        self._versions: list[SecretsmanagerSecretVersion] = []
+        self._version = TerraformVariable(
+            self, "version", type="number", default=1, description="when it changes, all secrets are written again"
+        )
+        # "version" alone is reserved, and `daybreak infra deploy` sets variables by name.
+        self._version.override_logical_id("secrets_version")
+        source, cluster = props.source, props.aurora.cluster
+        at_source = _Address(source.host, source.port, source.database)
+        at_target = _Address(cluster.endpoint, cluster.port, cluster.database_name)
+        self.source = self._secret("source", at_source, source.user)
+        self.target = self._secret("target", at_target, source.user)
+        self.dms_source = self.dms_target = None
+        if props.dms_user is not None:
+            self.dms_source = self._secret("dms-source", at_source, props.dms_user)
+            self.dms_target = self._secret("dms-target", at_target, props.dms_user)
+        self.versions = tuple(self._versions)
+
+    def _secret(self, what: str, server: _Address, user: str) -> SecretsmanagerSecret:
+        secret = SecretsmanagerSecret(
+            self,
+            what,
+            name=self._props.site.names.of(what, limit=512),
+            description=f"How {user} connects to the {what.removeprefix('dms-')} of the migration",
+            kms_key_id=self._props.keys.secrets.arn,
+            recovery_window_in_days=_RECOVERY_DAYS if self._props.site.protected else _NO_RECOVERY,
+        )
+        value = {
+            "engine": "postgres",
+            "host": server.host,
+            "port": server.port,
+            "dbname": server.database,
+            "username": user,
+            "password": self._password(what).string_value,
+        }
+        self._versions.append(
+            SecretsmanagerSecretVersion(
+                self,
+                f"{what}-value",
+                secret_id=secret.id,
+                secret_string_wo=Fn.jsonencode(value),
+                secret_string_wo_version=self._version.number_value,
+            )
+        )
+        return secret
+
+    def _password(self, what: str) -> TerraformVariable:
+        name = f"{what.replace('-', '_')}_password"
+        variable = TerraformVariable(
+            self, f"{what}-password", type="string", sensitive=True, nullable=False, description=f"password in {what}"
+        )
+        variable.override_logical_id(name)
+        # Terraform refuses an ephemeral value anywhere but in write-only arguments.
+        variable.add_override("ephemeral", True)
+        return variable

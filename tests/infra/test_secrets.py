@@ -1,0 +1,90 @@
+"""Secrets have the form that RDS and DMS read; no password is in what Terraform is given."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from infra.conftest import Bench
+from infra.test_aurora import _aurora
+
+from daybreak.infra.encryption import Keys, KeysProps
+from daybreak.infra.secrets import Secrets, SecretsProps, SourceServer
+
+_SOURCE = SourceServer("old.example.net", 5433, "payments", "daybreak")
+
+
+def _secrets(bench: Bench, dms_user: str | None, protected: bool = False) -> Secrets:
+    aurora = _aurora(bench)
+    site = replace(bench.site, protected=protected)
+    keys = Keys(bench.stack, "other-keys", KeysProps(site))
+    return Secrets(bench.stack, "secrets", SecretsProps(site, keys, _SOURCE, aurora, dms_user))
+
+
+def _value(bench: Bench, what: str) -> str:
+    versions = bench.synth()["resource"]["aws_secretsmanager_secret_version"]
+    (found,) = (one for name, one in versions.items() if name.startswith(f"secrets_{what}-value"))
+    return str(found["secret_string_wo"])
+
+
+def test_each_role_has_a_secret_under_the_key_of_secrets(bench: Bench) -> None:
+    secrets = _secrets(bench, "daybreak_dms")
+    found = bench.resources("aws_secretsmanager_secret")
+    assert {one["name"] for one in found} == {
+        f"daybreak-payments-{what}-test" for what in ("source", "target", "dms-source", "dms-target")
+    }
+    assert all("aws_kms_key.other-keys_secrets" in one["kms_key_id"] for one in found)
+    assert not any("policy" in one for one in found)
+    assert len(secrets.versions) == 4
+
+
+def test_without_dms_there_is_nothing_of_it(bench: Bench) -> None:
+    secrets = _secrets(bench, None)
+    assert secrets.dms_source is None
+    assert secrets.dms_target is None
+    assert len(bench.resources("aws_secretsmanager_secret")) == 2
+    assert set(bench.synth()["variable"]) == {"source_password", "target_password", "secrets_version"}
+
+
+def test_a_secret_says_where_and_as_whom(bench: Bench) -> None:
+    _secrets(bench, "daybreak_dms")
+    source, target = _value(bench, "dms-source"), _value(bench, "target")
+    assert '"host" = "old.example.net"' in source
+    assert '"port" = 5433' in source
+    assert '"username" = "daybreak_dms"' in source
+    assert re.search(r'"host" = aws_rds_cluster\.aurora_cluster\w*\.endpoint', target)
+    assert re.search(r'"port" = aws_rds_cluster\.aurora_cluster\w*\.port', target)
+    assert '"username" = "daybreak"' in target
+
+
+def test_passwords_are_ephemeral_and_reach_write_only_arguments_alone(bench: Bench) -> None:
+    _secrets(bench, "daybreak_dms")
+    synthesised = bench.synth()
+    passwords = {name: v for name, v in synthesised["variable"].items() if name.endswith("_password")}
+    assert set(passwords) == {"source_password", "target_password", "dms_source_password", "dms_target_password"}
+    for name, variable in passwords.items():
+        assert variable["ephemeral"] is True
+        assert variable["sensitive"] is True
+        assert "default" not in variable
+        assert f'"password" = var.{name}' in _value(bench, name.removesuffix("_password").replace("_", "-"))
+    for version in synthesised["resource"]["aws_secretsmanager_secret_version"].values():
+        del version["secret_string_wo"]
+        assert set(version) == {"secret_id", "secret_string_wo_version"}
+    del synthesised["variable"]
+    assert "_password}" not in json.dumps(synthesised)
+    assert "var.source_password" not in json.dumps(synthesised)
+
+
+def test_a_changed_version_writes_them_again(bench: Bench) -> None:
+    _secrets(bench, None)
+    assert bench.synth()["variable"]["secrets_version"]["default"] == 1
+    versions = bench.resources("aws_secretsmanager_secret_version")
+    assert {one["secret_string_wo_version"] for one in versions} == {"${var.secrets_version}"}
+
+
+@pytest.mark.parametrize(("protected", "days"), [(True, 30), (False, 0)])
+def test_a_protected_environment_can_have_its_secrets_back(bench: Bench, protected: bool, days: int) -> None:
+    _secrets(bench, None, protected)
+    assert {one["recovery_window_in_days"] for one in bench.resources("aws_secretsmanager_secret")} == {days}
