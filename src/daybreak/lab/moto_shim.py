@@ -1,21 +1,30 @@
 """moto as a server, mended where Terraform's AWS provider trips over it: ``python -m daybreak.lab.moto_shim PORT``.
 
 moto 5.2.5 writes DMS dates as text where the API has epoch numbers, leaves a replication task in
-``creating``, forgets the subnets of a replication subnet group and files its tags under another name, and
-reports an Aurora cluster without serverless (v1) scaling as one with empty limits."""
+``creating``, forgets the subnets of a replication subnet group and files its tags under another name,
+reports an Aurora cluster without serverless (v1) scaling as one with empty limits, and cannot say which
+versions a region offers."""
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.dms import models as dms
+from moto.dms.responses import DatabaseMigrationServiceResponse
 from moto.ec2.models import ec2_backends
 from moto.rds.models import DBCluster
+from moto.rds.responses import RDSResponse
 from moto.server import main
 
 HOST = "127.0.0.1"
+AURORA_VERSIONS = ("15.10", "16.8", "17.4", "17.5")
+"""What the emulated regions offer, as are the next two."""
+DMS_VERSIONS = ("3.5.4", "3.6.1")
+DMS_CLASSES = ("dms.t3.medium", "dms.r5.large")
 
 
 class FakeReplicationTask(dms.FakeReplicationTask):
@@ -103,15 +112,33 @@ def _epoch(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
-def _mend() -> None:
+def _describe_db_engine_versions(_self: RDSResponse) -> ActionResult:
+    offered = [{"Engine": "aurora-postgresql", "EngineVersion": version} for version in AURORA_VERSIONS]
+    return ActionResult({"DBEngineVersions": offered})
+
+
+def _describe_orderable_replication_instances(_self: DatabaseMigrationServiceResponse) -> str:
+    offered = [
+        {"EngineVersion": version, "ReplicationInstanceClass": name} for version in DMS_VERSIONS for name in DMS_CLASSES
+    ]
+    return json.dumps({"OrderableReplicationInstances": offered})
+
+
+def mend() -> None:
+    """Put the mended parts into moto, once, before it serves."""
     for mended in (FakeReplicationTask, FakeReplicationInstance, FakeReplicationSubnetGroup):
         setattr(dms, mended.__name__, mended)
     dms.dms_backends.backend = DatabaseMigrationServiceBackend
     name = "scaling_configuration_info"
     shown = vars(DBCluster)[name].fget
     setattr(DBCluster, name, property(lambda cluster: shown(cluster) if cluster.scaling_configuration else None))
+    for response, answer in (
+        (RDSResponse, _describe_db_engine_versions),
+        (DatabaseMigrationServiceResponse, _describe_orderable_replication_instances),
+    ):
+        setattr(response, answer.__name__.removeprefix("_"), answer)
 
 
 if __name__ == "__main__":
-    _mend()
+    mend()
     main(["--host", HOST, "--port", sys.argv[1]])
