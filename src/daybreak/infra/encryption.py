@@ -73,7 +73,7 @@ class Keys(Construct):
         groups = self._site.arn("logs", "log-group:*")
         return Statement(
             "LogsEncrypt",
-            ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*", "kms:DescribeKey"),
+            ("kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "kms:GenerateDataKey*"),
             ("*",),
             services=(self._site.service("logs"),),
             conditions=(Condition("ArnLike", "kms:EncryptionContext:aws:logs:arn", (groups,)),),

@@ -37,12 +37,16 @@ class FlowLogs(Construct):
             kms_key_id=props.keys.operations.arn,
         )
         # VPC user guide, "IAM role for publishing flow logs to CloudWatch Logs", bound to this group.
-        write = Statement(
-            "WriteFlowLogs",
-            ("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogGroups", "logs:DescribeLogStreams"),
-            (f"{self.log_group.arn}:*",),
-        )
-        role = service_role(self, "role", site, "flow-logs", "vpc-flow-logs.amazonaws.com", [write])
+        rights = [
+            Statement(
+                "WriteFlowLogs",
+                ("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"),
+                (f"{self.log_group.arn}:*",),
+            ),
+            # AWS knows no resource for this one (service authorization reference).
+            Statement("AnyGroupToFind", ("logs:DescribeLogGroups",), ("*",)),
+        ]
+        role = service_role(self, "role", site, "flow-logs", "vpc-flow-logs.amazonaws.com", rights)
         FlowLog(
             self,
             "log",

@@ -93,6 +93,8 @@ class NewSubnets(Construct):
             cidr_block=Fn.cidrsubnet(self.vpc.cidr_block, _SUBNET_BITS, index),
             map_public_ip_on_launch=False,
             tags={"Name": name},
+            # A zone that AWS adds may come first in the list: no reason to make another subnet.
+            lifecycle=TerraformResourceLifecycle(ignore_changes=["availability_zone"]),
         )
 
 
