@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from daybreak.errors import StateConflict, TransientError
+from daybreak.errors import ControllerAtWork, TransientError
 from daybreak.model import (
     GuardState,
     MigrationRecord,
@@ -93,7 +93,7 @@ class World:
         if self.down is not None:
             raise TransientError(f"{self.down}: connection refused", "Start it.")
         if self.rival and not take_over:
-            raise StateConflict(f"Another Daybreak is at work ({self.rival}).", "Wait for it.")
+            raise ControllerAtWork(f"Another Daybreak is at work ({self.rival}).", "Wait for it.")
         wanted = max(generation, *(status.generation for status in self.sides.values())) + 1
         for side in Side:
             self._change(side, generation=wanted, owner=owner)

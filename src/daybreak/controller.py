@@ -35,6 +35,7 @@ from daybreak.model import (
     Wait,
 )
 from daybreak.ports import Replicator, Router, StateStore, Switch
+from daybreak.table import MOVE, destination
 
 _ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
 # Were one of these cut off, a server might still carry it out: see Controller._unsure.
@@ -65,8 +66,8 @@ def utc_now() -> datetime:
 class Controller:
     """Runs one migration towards what its record asks for.
 
-    ``owner`` names this process for people. ``take_over`` lets it replace a controller that is still
-    connected; without it such a rival raises StateConflict before anything is touched.
+    ``seen`` is what was observed last. ``owner`` names this process for people. ``take_over`` lets it replace
+    a controller that is still connected; without it such a rival raises StateConflict before anything is touched.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Controller:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.name = name
+        self.seen: Observation | None = None
         self._store = store
         self._replicator = replicator
         self._router = router
@@ -109,13 +111,14 @@ class Controller:
     def observe(self, record: MigrationRecord | None = None) -> Observation:
         """Both servers, the streams and the router as they are now. Never raises for what is down."""
         record = record or self.record()
-        return Observation(
+        self.seen = Observation(
             at=self._clock(),
             source=self._switch.observe(Side.SOURCE),
             target=self._switch.observe(Side.TARGET),
             replication=self._replicator.observe(record.primary),
             routing=self._router.observe(),
         )
+        return self.seen
 
     def plan(self, verb: Verb) -> Plan:
         """What ``verb`` would do now, with every gate; does nothing. Raises Refused where it can't be asked."""
@@ -137,22 +140,36 @@ class Controller:
         if record.phase is Phase.PLANNED and verb is Verb.START and (blockers := _blockers(self._preflight())):
             raise PreflightFailed(blockers)
         self._stop_if_outdated(record, self.observe(record))
-        record = self._claim(take_over)
+        before, record = record, self._claim(take_over)
         if record.phase in _ENDED:
             return record
+        if record.intent is not None and record.intent != before.intent:  # from elsewhere, just now
+            return outcome(self._until_done(record), verb)
         self._refuse_early(record, verb, percent)
         left = record.switchover.number if record.switchover is not None and record.switchover.backed_out else 0
         record = self._pursue(record, Intent(verb, self._clock(), percent))
         if left and record.last_error and record.last_switchover is not None and record.last_switchover.number == left:
             # That only tidied up after a switchover that an earlier run gave up; now for this one's own.
             record = self._pursue(record, Intent(verb, self._clock(), percent))
-        if record.last_error:
-            raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
-        return record
+        return outcome(record, verb)
+
+    def serve(self, take_over: bool) -> MigrationRecord:
+        """Act until nothing is asked for any more; what is asked for is in the record already.
+
+        Raises like ``run``, but says in the record's ``last_error`` what was refused."""
+        record = self.record()
+        if record.intent is None or record.phase in _ENDED:
+            return record
+        self._stop_if_outdated(record, self.observe(record))
+        return self._until_done(self._claim(take_over))
 
     def _pursue(self, record: MigrationRecord, intent: Intent) -> MigrationRecord:
         """Write ``intent`` into the record and act until nothing is asked for any more."""
-        record = self._swap(record, replace(record, intent=intent, last_error=""), f"asked: {intent.verb}")
+        return self._until_done(
+            self._swap(record, replace(record, intent=intent, last_error=""), f"asked: {intent.verb}")
+        )
+
+    def _until_done(self, record: MigrationRecord) -> MigrationRecord:
         while record.intent is not None:
             try:
                 record = self._retrying()(self._turn)
@@ -240,7 +257,17 @@ class Controller:
         )
 
     def _turn(self) -> MigrationRecord:
+        """One turn. Where an operator asked for something else meanwhile, that is the next one's."""
         record = self.record()
+        try:
+            return self._act(record)
+        except StateConflict:
+            now = self.record()
+            if now.generation != self._generation or now.intent == record.intent:
+                raise
+            return now
+
+    def _act(self, record: MigrationRecord) -> MigrationRecord:
         if record.generation != self._generation:
             raise self._taken_over(record)
         if self._unsure:
@@ -322,7 +349,7 @@ class Controller:
         self._unsure = step in _FENCING
         changed = self._effects.execute(record, step)
         self._unsure = False
-        record = self._swap(record, changed, "done", step)
+        record = self._swap_result(record, changed, step)
         self._tell(Event("done", step))
         self._done_before = self._done_before or (step, self._clock())
         return record
@@ -335,6 +362,16 @@ class Controller:
 
     def _report(self, progress: Progress) -> None:
         self._tell(Event("progress", progress=progress))
+
+    def _swap_result(self, old: MigrationRecord, new: MigrationRecord, step: Step) -> MigrationRecord:
+        """Store what ``step`` brought about, also where an operator asked for something else meanwhile."""
+        try:
+            return self._swap(old, new, "done", step)
+        except StateConflict:
+            now = self.record()
+            if now.intent == old.intent or replace(now, intent=old.intent, version=old.version) != old:
+                raise
+            return self._swap(now, replace(new, intent=now.intent), "done", step)
 
     def _swap(
         self, old: MigrationRecord, new: MigrationRecord, event: str, step: Step | None = None
@@ -366,6 +403,18 @@ class Controller:
             elif entry.step is not None and entry.event == "done" and entry.step in began:
                 seconds[entry.step] = (entry.at - began.pop(entry.step)).total_seconds()
         return seconds
+
+
+def outcome(record: MigrationRecord, verb: Verb) -> MigrationRecord:
+    """``record`` after ``verb`` was acted on; raises Refused where it was not done."""
+    if record.last_error:
+        raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
+    overruled = "`daybreak abort` was asked for meanwhile: "
+    if record.phase is Phase.ABORTED and verb is not Verb.ABORT:
+        raise Refused(f"{overruled}the migration is ended.", "See `daybreak status`.")
+    if verb in MOVE and record.primary is not destination(record, verb):
+        raise Refused(f"{overruled}the {record.primary} stays the primary.", "See `daybreak status`.")
+    return record
 
 
 class _OutOfPatience(TransientError):

@@ -70,6 +70,10 @@ class StateConflict(DaybreakError):
     """Somebody else moved the record or holds a higher generation; this process must stop acting."""
 
 
+class ControllerAtWork(StateConflict):
+    """Another controller of this migration is connected; nothing was done."""
+
+
 class InvariantViolated(DaybreakError):
     """Something that Daybreak guarantees was observed not to hold; it stops rather than guess."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from daybreak.errors import DaybreakError, InvariantViolated, StateConflict, TransientError
+from daybreak.errors import ControllerAtWork, DaybreakError, InvariantViolated, StateConflict, TransientError
 from daybreak.memory_world import Control, Database, Process, World
 from daybreak.model import (
     MigrationRecord,
@@ -64,7 +64,7 @@ class MemorySwitch:
         """See ``Switch.claim``."""
         databases = [self.world.reach(side) for side in Side]
         if not take_over and any(other is not self.process for other in self.world.connected):
-            raise StateConflict("Another Daybreak is at work.", "Wait for it or stop it.")
+            raise ControllerAtWork("Another Daybreak is at work.", "Wait for it or stop it.")
         for database in databases:
             database.control = database.control or Control()
             self.process.point(f"claim: control row on {database.side}")

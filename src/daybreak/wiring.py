@@ -5,29 +5,37 @@ Nothing is connected here; every connection is opened when it is first needed.""
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from daybreak.aws.errors import translated as translated_aws
+from daybreak.aws.session import open_session
 from daybreak.config import Settings
+from daybreak.config.names import Names
 from daybreak.controller import Controller, Listener
-from daybreak.errors import AdapterError, ConfigError, Finding, TransientError
-from daybreak.model import Policy, Side
+from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
+from daybreak.model import MigrationRecord, Policy, Side, Verb
 from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection, Server, translated
 from daybreak.postgres.sessions import Sessions
 from daybreak.preflight import run_checks
+from daybreak.remote import Remote
 from daybreak.replication.native import NativeReplicator
+from daybreak.store.checkpoint import PublishingStore
+from daybreak.store.dynamodb import DynamoStateStore
 from daybreak.store.sqlite import SqliteStateStore
 from daybreak.switchover.adapter import PostgresSwitch
 from daybreak.traffic.multihost import MultihostRouter
 from daybreak.traffic.pgbouncer import PgBouncerRouter
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,23 @@ class Runtime:
     switch: Switch
     preflight: Callable[[], tuple[Finding, ...]]
     controller: Controller
+    remote: Remote
+    led_elsewhere: bool = False
     closers: tuple[Callable[[], None], ...] = ()
+
+    def run(self, verb: Verb, percent: int | None = None) -> MigrationRecord:
+        """Bring ``verb`` about: here, or by asking whoever leads this migration. Raises as ``Controller.run``.
+
+        A migration on AWS is led by its function, but for ``start``: the schema needs pg_dump, and a load takes
+        longer than a function may run. ``abort`` also reaches a command that runs elsewhere."""
+        if self.led_elsewhere and verb is not Verb.START:
+            return self.remote.run(verb, percent)
+        try:
+            return self.controller.run(verb, percent)
+        except ControllerAtWork:
+            if verb is not Verb.ABORT:
+                raise
+            return self.remote.run(verb)
 
     def __enter__(self) -> Self:
         return self
@@ -63,8 +87,7 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
             "This version provisions DMS (`daybreak infra`) but cannot move a database with it yet.",
             'Set replication.engine = "native".',
         )
-    state_file = Path(settings.state.url.removeprefix("sqlite:///"))
-    store = SqliteStateStore(state_file)
+    store = _store(settings, lambda: None if controller.seen is None else controller.seen.replication.lag_seconds)
     sessions = Sessions(server(settings, Side.SOURCE), server(settings, Side.TARGET))
     rules, policy = settings.replication, settings.policy()
     replicator = NativeReplicator(
@@ -75,7 +98,6 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
         jobs=rules.jobs,
         client_bin=rules.client_bin,
         policy=policy,
-        work_dir=state_file.parent,
     )
     router = _router(settings, sessions)
     switch = PostgresSwitch(
@@ -93,8 +115,39 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
         listener=listener,
         preflight=preflight,
     )
+    led_elsewhere = settings.state.on_aws
+    act = None if led_elsewhere else controller.run
+    remote = Remote(settings.name, store, listener, router.refuse_shift, _wake(settings), act)
     closers = (replicator.close, switch.close)
-    return Runtime(settings, store, sessions, replicator, router, switch, preflight, controller, closers)
+    return Runtime(
+        settings, store, sessions, replicator, router, switch, preflight, controller, remote, led_elsewhere, closers
+    )
+
+
+def _store(settings: Settings, lag_seconds: Callable[[], float | None]) -> StateStore:
+    if settings.aws is None or not settings.state.on_aws:
+        return SqliteStateStore.from_url(settings.state.url)
+    session, names = open_session(settings.aws.region), Names(settings.name, settings.aws.environment)
+    table = DynamoStateStore(session.client("dynamodb"), settings.state.url.removeprefix("dynamodb://"))
+    key = f"alias/{names.of('operations', limit=250)}"
+    return PublishingStore(table, session.client("ssm"), names.path("state"), key, lag_seconds)
+
+
+def _wake(settings: Settings) -> Callable[[], None]:
+    """Have the function on AWS look at once; without that its schedule makes it look within a minute."""
+    if settings.aws is None or not settings.state.on_aws:
+        return lambda: None
+    function = Names(settings.name, settings.aws.environment).of("controller")
+    client = open_session(settings.aws.region).client("lambda")
+
+    def wake() -> None:
+        try:
+            with translated_aws(f"waking {function}"):
+                client.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"action": "poll"}')
+        except AdapterError as error:
+            _LOG.warning("%s Its schedule wakes it.", error.message)
+
+    return wake
 
 
 def _hold_policy(settings: Settings, policy: Policy) -> Policy:

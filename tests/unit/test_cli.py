@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,9 @@ from daybreak.entry import cli, command
 from daybreak.entry.cli import app
 from daybreak.errors import ConfigError, Finding, PermanentError
 from daybreak.memory import MemoryRouter, MemoryStateStore
-from daybreak.model import GuardState, Side, Step
+from daybreak.model import GuardState, Phase, Side, Step
 from daybreak.postgres.sessions import Sessions
+from daybreak.remote import Remote
 from daybreak.wiring import Runtime, server
 
 PASSWORD = "tell-nobody"
@@ -35,6 +38,8 @@ class Cli:
     store: MemoryStateStore
     router: MemoryRouter
     findings: tuple[Finding, ...] = ()
+    led_elsewhere: bool = False
+    act: Callable[[], None] = lambda: None
 
     def settings(self, _path: Path | None = None) -> Settings:
         dsn = SecretStr(f"postgresql://daybreak:{PASSWORD}@127.0.0.1:1/payments")
@@ -48,9 +53,13 @@ class Cli:
             settings.name, self.store, replicator, self.router, self.world, settings.policy(), "test", listener,
             lambda: self.findings, sleep=lambda _seconds: None,
         )  # fmt: skip
-        return Runtime(
-            settings, self.store, sessions, replicator, self.router, self.world, lambda: self.findings, controller
+        remote = Remote(
+            settings.name, self.store, listener, self.router.refuse_shift, sleep=lambda _seconds: self.act()
         )
+        return Runtime(
+            settings, self.store, sessions, replicator, self.router, self.world, lambda: self.findings, controller,
+            remote, self.led_elsewhere,
+        )  # fmt: skip
 
     def __call__(self, *arguments: str, typed: str | None = None) -> Result:
         result = CliRunner().invoke(app, arguments, input=typed)
@@ -267,8 +276,40 @@ def test_a_rival_is_left_alone_until_it_is_adopted_from(run: Cli) -> None:
     run.world.rival = "daybreak:payments:1:controller"
     error = run.json("verify", code=1)["error"]
     assert isinstance(error, dict)
-    assert error["kind"] == "state-conflict"
+    assert error["kind"] == "controller-at-work"
     run.json("adopt")
+
+
+def test_abort_reaches_the_command_that_is_at_work(run: Cli) -> None:
+    run.json("start")
+    run.world.rival = "daybreak:payments:1:controller"
+
+    def finish_it() -> None:
+        record = run.store.load("payments")
+        assert record is not None
+        assert record.intent is not None
+        done = replace(record, phase=Phase.ABORTED, intent=None)
+        run.store.compare_and_swap(done, record.version, "done", Step.END, datetime.now(UTC), "")
+
+    run.act = finish_it
+    assert run.json("abort")["phase"] == "aborted"
+
+
+def test_on_aws_commands_ask_and_the_function_acts(run: Cli) -> None:
+    run.json("start")
+    run.led_elsewhere = True
+
+    def serve() -> None:
+        run.build(run.settings(), lambda _event: None).controller.serve(take_over=False)
+
+    run.act = serve
+    result = run("verify", "--json")
+    assert json.loads(result.stdout)["clean"] is True
+    assert "hold writers for an instant, snapshot both sides, compare" in result.stderr
+    assert run.json("cutover", "--yes")["primary"] == "target"
+    owner = run.store.load("payments")
+    assert owner is not None
+    assert owner.owner == "test"
 
 
 def test_progress_goes_to_standard_error_only(run: Cli) -> None:

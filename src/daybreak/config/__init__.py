@@ -133,8 +133,12 @@ def _with_defaults(settings: Settings, path: Path) -> Settings:
             f"{path}: traffic.router is pgbouncer, but [traffic.pgbouncer] is missing.", "Add the section."
         )
     if settings.state.url:
-        if not settings.state.url.startswith("sqlite:///"):
-            raise ConfigError(f"{path}: state.url must begin with sqlite:///.", "Use sqlite:///PATH or leave it out.")
+        if not settings.state.url.startswith(("sqlite:///", "dynamodb://")):
+            raise ConfigError(
+                f"{path}: state.url must begin with sqlite:/// or dynamodb://.", "Use sqlite:///PATH or leave it out."
+            )
+        if settings.state.on_aws and settings.aws is None:
+            raise ConfigError(f"{path}: state.url is on AWS, but the section [aws] is missing.", "Add the section.")
         return settings
     url = f"sqlite:///{path.resolve().parent / '.daybreak' / (settings.name + '.db')}"
     return settings.model_copy(update={"state": State(url=url)})

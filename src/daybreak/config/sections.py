@@ -109,4 +109,13 @@ class Traffic(Section):
 class State(Section):
     """Where record and journal are kept."""
 
-    url: str = Field("", description="sqlite:///PATH; default sqlite:///.daybreak/NAME.db beside the configuration")
+    url: str = Field(
+        "",
+        description="sqlite:///PATH (default .daybreak/NAME.db beside the configuration), or dynamodb://TABLE"
+        " for a controller on AWS",
+    )
+
+    @property
+    def on_aws(self) -> bool:
+        """Whether the migration is led by the function on AWS."""
+        return self.url.startswith("dynamodb://")

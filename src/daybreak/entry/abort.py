@@ -12,7 +12,7 @@ def abort(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Stay on the source: remove the streams, what was copied to the target, and every other trace."""
     with command("abort", config, as_json, "Run `daybreak abort` again to go on.") as run:
         with run.runtime() as runtime:
-            record = runtime.controller.run(Verb.ABORT)
+            record = runtime.run(Verb.ABORT)
             report = run.status(runtime)
         if record.phase is Phase.ABORTED:
             run.show(report, f"Migration {record.name} is aborted; the source is as it was before it.")

@@ -25,8 +25,7 @@ def finish(config: Config = DEFAULT_CONFIG, as_json: Json = False, yes: Yes = Fa
             what = f"end the streams of {run.settings.name}: no rollback after this"
         run.confirm(what, yes)
         with run.runtime() as runtime:
-            controller = runtime.controller
-            record = controller.unfence() if unfence else controller.run(Verb.FINISH)
+            record = runtime.controller.unfence() if unfence else runtime.run(Verb.FINISH)
             report = run.status(runtime)
         old = record.primary.other
         if unfence:

@@ -39,7 +39,7 @@ def _move(run: Command, verb: Verb, yes: bool) -> None:
     run.confirm(f"move the writes of {name} to the {destination(MigrationRecord(name), verb)}", yes)
     with run.runtime() as runtime:
         before = runtime.controller.record().last_switchover
-        record = runtime.controller.run(verb)
+        record = runtime.run(verb)
     last = record.last_switchover
     switched = None if last is None or last == before else SwitchoverReport.of(last)
     report = MoveReport(record.name, record.phase, record.primary, record.read_weight, switched)

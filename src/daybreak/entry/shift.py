@@ -23,6 +23,6 @@ def shift(percent: Percent, config: Config = DEFAULT_CONFIG, as_json: Json = Fal
     with command("shift", config, as_json, "Run the same command again; 0 moves all reads back.") as run:
         run.confirm(f"send {percent}% of the reads of {run.settings.name} to the target", yes)
         with run.runtime() as runtime:
-            runtime.controller.run(Verb.SHIFT, percent)
+            runtime.run(Verb.SHIFT, percent)
             report = run.status(runtime)
         run.show(report, f"{report.read_weight}% of reads go to the target.", _ROUTED[run.settings.traffic.router])

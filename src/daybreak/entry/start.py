@@ -14,6 +14,6 @@ def start(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Copy the database to the target and keep it in step. Run it again to go on after an interruption."""
     with command("start", config, as_json, _RESUME) as run:
         with run.runtime() as runtime:
-            runtime.controller.run(Verb.START)
+            runtime.run(Verb.START)
             report = run.status(runtime)
         run.show(report, render.status(report), "", "Both sides are in step. Next: `daybreak verify`.")

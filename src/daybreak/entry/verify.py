@@ -16,7 +16,7 @@ def verify(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Hold writers for an instant and compare every table; exit 1 where anything differs."""
     with command("verify", config, as_json, "Nothing was changed. Run `daybreak verify` again.") as run:
         with run.runtime() as runtime:
-            found = runtime.controller.run(Verb.VERIFY).verification
+            found = runtime.run(Verb.VERIFY).verification
         if found is None:
             raise InvariantViolated("Verified, but no result was kept.", "Run `daybreak verify` again.")
         report = VerificationReport.of(found)

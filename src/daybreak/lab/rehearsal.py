@@ -92,7 +92,7 @@ class Rehearsal:
             with self._stage("write on the target"):
                 self._write(runtime, "last")
             with self._stage("finish"):
-                runtime.controller.run(Verb.FINISH)
+                runtime.run(Verb.FINISH)
             with self._stage("hold the clients' ledger against the target"):
                 ledger = self._judge(pair)
         return RehearsalResult(
@@ -120,7 +120,7 @@ class Rehearsal:
 
     def _start(self, runtime: Runtime) -> FullLoad:
         with self._stage("start: copy everything, stream what changes"):
-            runtime.controller.run(Verb.START)
+            runtime.run(Verb.START)
             seen = self._sample(runtime)
         with self._stage("stream"):
             self._write(runtime, "first")
@@ -129,7 +129,7 @@ class Rehearsal:
 
     def _verify(self, runtime: Runtime) -> Verified:
         with self._stage("verify"):
-            found = runtime.controller.run(Verb.VERIFY).verification
+            found = runtime.run(Verb.VERIFY).verification
         assert found is not None, "a verification that was done is recorded"
         incomplete = () if found.complete else ("not all tables were compared in time",)
         return Verified(found.tables, found.rows, round(found.seconds, 2), (*found.differences, *incomplete))
@@ -138,7 +138,7 @@ class Rehearsal:
         # An entry of PgBouncer leads to one side: all reads or none.
         percent = 100 if self.options.router == "pgbouncer" else 50
         with self._stage(f"shift {percent} percent of reads"):
-            runtime.controller.run(Verb.SHIFT, percent)
+            runtime.run(Verb.SHIFT, percent)
 
     def _go_on(self, runtime: Runtime, title: str, share: str, verb: Verb) -> MeasuredSwitch:
         with self._stage(title):
@@ -149,7 +149,7 @@ class Rehearsal:
         workload = self._running()
         began = time.monotonic()
         with self._stage(verb):
-            done = runtime.controller.run(verb).last_switchover
+            done = runtime.run(verb).last_switchover
             self._wait_for(workload.ledger.acknowledged + self.options.clients)
         ended = time.monotonic()
         assert done is not None, "a switchover that was done is recorded"

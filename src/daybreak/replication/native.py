@@ -28,7 +28,7 @@ from daybreak.replication.streams import ORIGIN_FILTER_VERSION, Stream
 
 @dataclass
 class NativeReplicator:
-    """Implements ``ports.Replicator``. ``work_dir`` holds dump archives while a load runs."""
+    """Implements ``ports.Replicator``."""
 
     migration: str
     sessions: Sessions
@@ -37,7 +37,6 @@ class NativeReplicator:
     jobs: int
     client_bin: Path | None
     policy: Policy
-    work_dir: Path
     _snapshot: tuple[Connection, str] | None = None
 
     def stream(self, publisher: Side) -> Stream:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from daybreak.errors import DaybreakError, InvariantViolated, StateConflict, TransientError
+from daybreak.errors import ControllerAtWork, DaybreakError, InvariantViolated, StateConflict, TransientError
 from daybreak.model import (
     GuardState,
     MigrationRecord,
@@ -94,7 +94,7 @@ class PostgresSwitch:
                 control.install(connections[side], self.migration, side)
         found = [name for side in Side for name in control.rivals(connections[side], self.migration)]
         if found and not take_over:
-            raise StateConflict(
+            raise ControllerAtWork(
                 f"Another Daybreak is at work on {self.migration} ({found[0]} in pg_stat_activity).",
                 "Wait for it or stop it. If it hangs, `daybreak adopt` takes over from it.",
             )
