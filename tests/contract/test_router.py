@@ -1,4 +1,4 @@
-"""What every ``Router`` promises, held against the in-memory one, multi-host and a real PgBouncer."""
+"""What every ``Router`` promises, held against the in-memory one, multi-host, a real PgBouncer and Route 53."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from aws_zone import SETTINGS, make_zone
+from moto import mock_aws
 from psycopg import sql
 from pydantic import SecretStr
 from support import claimed, server_of
@@ -16,24 +18,42 @@ from daybreak.errors import ConfigError, DaybreakError, PermanentError
 from daybreak.lab.bouncer import READER, WRITER, Bouncer
 from daybreak.lab.pair import Pair
 from daybreak.memory import MemoryRouter
-from daybreak.model import RoutingStatus, Side
+from daybreak.model import SWITCH_TTL_SECONDS, RoutingStatus, Side
 from daybreak.ports import Router
 from daybreak.postgres.server import Server
 from daybreak.traffic.multihost import MultihostRouter
 from daybreak.traffic.pgbouncer import PgBouncerRouter
+from daybreak.traffic.route53 import Route53Router
 
 
 @dataclass(frozen=True)
 class World:
-    """A router, and what the fence does at a switchover before the router is told."""
+    """A router, and what the fence does at a switchover before the router is told. ``ttl_seconds`` is the
+    configured one where names route."""
 
     router: Router
     fence: Callable[[Side], None]
     can_pause: bool
+    ttl_seconds: int | None = None
 
     def switch(self, side: Side) -> None:
         self.fence(side)
         self.router.point_writer(side)
+
+    def status(self, writer: Side, read_weight: int, *, paused: bool = False) -> RoutingStatus:
+        """What the router shall say."""
+        return RoutingStatus(writer, read_weight, paused, self.ttl_seconds)
+
+
+def _memory_names() -> World:
+    router = MemoryRouter()
+    router.use_names(60)
+    return World(router, lambda _side: None, can_pause=True, ttl_seconds=60)
+
+
+def _route53() -> World:
+    router = Route53Router(make_zone(), SETTINGS, lambda: None)
+    return World(router, lambda _side: None, can_pause=False, ttl_seconds=SETTINGS.ttl_seconds)
 
 
 def servers(pair: Pair) -> dict[Side, Server]:
@@ -59,10 +79,17 @@ def _multihost(pair: Pair) -> World:
     return World(router, lambda side: fence(pair, side), can_pause=False)
 
 
-@pytest.fixture(params=["memory", "multihost", "pgbouncer"])
+@pytest.fixture(params=["memory", "memory names", "multihost", "pgbouncer", "route53"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "memory":
         yield World(MemoryRouter(), lambda _side: None, can_pause=True)
+        return
+    if request.param == "memory names":
+        yield _memory_names()
+        return
+    if request.param == "route53":
+        with mock_aws():
+            yield _route53()
         return
     pair = request.getfixturevalue("pair")
     if request.param == "multihost":
@@ -80,28 +107,28 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 def test_the_source_has_everything_at_first(world: World) -> None:
-    assert world.router.observe() == RoutingStatus(Side.SOURCE, 0)
+    assert world.router.observe() == world.status(Side.SOURCE, 0)
 
 
 def test_the_writer_moves_there_and_back(world: World) -> None:
     for side in (Side.TARGET, Side.TARGET, Side.SOURCE, Side.TARGET):
         world.switch(side)
-        assert world.router.observe() == RoutingStatus(side, 0)
+        assert world.router.observe() == world.status(side, 0)
 
 
 def test_reads_move_without_the_writer(world: World) -> None:
     for percent in (100, 100, 0):
         assert world.router.refuse_shift(percent) == ""
         world.router.shift_reads(percent)
-        assert world.router.observe() == RoutingStatus(Side.SOURCE, percent)
+        assert world.router.observe() == world.status(Side.SOURCE, percent)
 
 
 def test_the_writer_moves_without_the_reads(world: World) -> None:
     world.router.shift_reads(100)
     world.switch(Side.TARGET)
-    assert world.router.observe() == RoutingStatus(Side.TARGET, 100)
+    assert world.router.observe() == world.status(Side.TARGET, 100)
     world.switch(Side.SOURCE)
-    assert world.router.observe() == RoutingStatus(Side.SOURCE, 100)
+    assert world.router.observe() == world.status(Side.SOURCE, 100)
 
 
 @pytest.mark.parametrize("percent", [-1, 40, 101])
@@ -113,21 +140,21 @@ def test_a_refused_shift_says_why_and_moves_nothing(world: World, percent: int) 
     with pytest.raises(PermanentError) as raised:
         world.router.shift_reads(percent)
     assert reason in raised.value.message
-    assert world.router.observe() == RoutingStatus(Side.SOURCE, 0)
+    assert world.router.observe() == world.status(Side.SOURCE, 0)
 
 
 def test_a_pause_ends_with_resume(world: World) -> None:
     world.router.pause(30)
-    assert world.router.observe() == RoutingStatus(Side.SOURCE, 0, paused=world.can_pause)
+    assert world.router.observe() == world.status(Side.SOURCE, 0, paused=world.can_pause)
     world.router.resume()
-    assert world.router.observe() == RoutingStatus(Side.SOURCE, 0)
+    assert world.router.observe() == world.status(Side.SOURCE, 0)
     world.router.resume()
 
 
 def test_a_pause_ends_with_the_move(world: World) -> None:
     world.router.pause(30)
     world.switch(Side.TARGET)
-    assert world.router.observe() == RoutingStatus(Side.TARGET, 0)
+    assert world.router.observe() == world.status(Side.TARGET, 0)
 
 
 def test_a_pause_may_be_asked_for_again(world: World) -> None:
@@ -151,6 +178,18 @@ def test_cleaning_up_leaves_clients_where_they_are(world: World) -> None:
     world.router.clean_up()
     world.router.clean_up()
     assert world.router.observe().writer is Side.TARGET
+
+
+def test_the_ttl_is_lowered_ahead_of_a_switchover_and_put_back(world: World) -> None:
+    # Low already says nothing about when it was lowered: the whole configured one is to be waited out again.
+    for _ in range(2):
+        assert world.router.lower_ttl() == (world.ttl_seconds or 0)
+        ttl_seconds = world.router.observe().ttl_seconds
+        assert ttl_seconds == (None if world.ttl_seconds is None else SWITCH_TTL_SECONDS)
+    world.switch(Side.TARGET)
+    assert world.router.observe().ttl_seconds == ttl_seconds
+    world.router.clean_up()
+    assert world.router.observe() == world.status(Side.TARGET, 0)
 
 
 def test_errors_are_daybreaks_own(world: World) -> None:

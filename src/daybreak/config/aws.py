@@ -167,6 +167,26 @@ class Routing(Section):
             raise ValueError("zone_name is needed (with zone_id: that zone's name)")
         return self
 
+    @property
+    def writer_name(self) -> str:
+        """The name that applications write through."""
+        return f"db-rw.{self.zone_name}"
+
+    @property
+    def reader_name(self) -> str:
+        """The name that applications read through."""
+        return f"db-ro.{self.zone_name}"
+
+    @property
+    def source_name(self) -> str:
+        """The name of the source, whoever is primary."""
+        return f"db-source.{self.zone_name}"
+
+    @property
+    def target_name(self) -> str:
+        """The name of the target, whoever is primary."""
+        return f"db-target.{self.zone_name}"
+
 
 class Controller(Section):
     """The Lambda function that moves the migration on."""

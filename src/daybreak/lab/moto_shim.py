@@ -20,6 +20,8 @@ from moto.rds.models import DBCluster
 from moto.rds.responses import RDSResponse
 from moto.server import main
 
+from daybreak.lab import moto_route53
+
 HOST = "127.0.0.1"
 AURORA_VERSIONS = ("15.10", "16.8", "17.4", "17.5")
 """What the emulated regions offer, as are the next two."""
@@ -126,6 +128,7 @@ def _describe_orderable_replication_instances(_self: DatabaseMigrationServiceRes
 
 def mend() -> None:
     """Put the mended parts into moto, once, before it serves."""
+    moto_route53.mend()
     for mended in (FakeReplicationTask, FakeReplicationInstance, FakeReplicationSubnetGroup):
         setattr(dms, mended.__name__, mended)
     dms.dms_backends.backend = DatabaseMigrationServiceBackend

@@ -64,7 +64,7 @@ class PgBouncerRouter:
         side = self._side_of(writer)
         weight = 100 if self._side_of(entries.get(self._reader)) is Side.TARGET else 0
         paused = writer is not None and writer.paused
-        return RoutingStatus(side, weight, paused, "" if side else self._lost(self._writer, writer))
+        return RoutingStatus(side, weight, paused, problem="" if side else self._lost(self._writer, writer))
 
     def refuse_shift(self, percent: int) -> str:
         """See ``Router.refuse_shift``: an entry leads to one side, so only 0 and 100 can be had."""

@@ -1,0 +1,73 @@
+"""The private zone of ``infra.routing`` on an imitation of AWS in this process, as strict as AWS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+
+from daybreak.config.aws import Routing
+from daybreak.lab import moto_route53
+from daybreak.model import Side
+
+if TYPE_CHECKING:
+    from types_boto3_route53 import Route53Client
+    from types_boto3_route53.type_defs import ResourceRecordSetTypeDef
+
+ZONE = "payments.internal"
+SETTINGS = Routing(zone_name=ZONE, ttl_seconds=60)
+AURORA = "payments.cluster-c0ffee.eu-central-1.rds.amazonaws.com"
+AURORA_READER = "payments.cluster-ro-c0ffee.eu-central-1.rds.amazonaws.com"
+
+
+def make_zone() -> Route53Client:
+    """The zone as a first apply leaves it; to be called inside ``mock_aws``."""
+    moto_route53.mend()
+    client = boto3.client("route53", region_name="eu-central-1")
+    zone_id = add_zone(client)
+    records: list[ResourceRecordSetTypeDef] = [
+        {"Name": SETTINGS.source_name, "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "127.0.0.1"}]},
+        {"Name": SETTINGS.target_name, "Type": "CNAME", "TTL": 60, "ResourceRecords": [{"Value": AURORA}]},
+        weighted(SETTINGS.writer_name, Side.SOURCE, SETTINGS.source_name, 100),
+        weighted(SETTINGS.writer_name, Side.TARGET, SETTINGS.target_name, 0),
+        weighted(SETTINGS.reader_name, Side.SOURCE, SETTINGS.source_name, 100),
+        weighted(SETTINGS.reader_name, Side.TARGET, AURORA_READER, 0),
+    ]
+    for record in records:
+        put(client, zone_id, record)
+    return client
+
+
+def add_zone(client: Route53Client, *, private: bool = True) -> str:
+    """One more zone of that name; returns its id."""
+    made = client.create_hosted_zone(
+        Name=ZONE,
+        CallerReference="test",
+        HostedZoneConfig={"PrivateZone": private},
+        VPC={"VPCRegion": "eu-central-1", "VPCId": "vpc-1"},
+    )
+    return made["HostedZone"]["Id"].removeprefix("/hostedzone/")
+
+
+def zone_id(client: Route53Client) -> str:
+    """The id of the one zone."""
+    (zone,) = client.list_hosted_zones()["HostedZones"]
+    return zone["Id"].removeprefix("/hostedzone/")
+
+
+def weighted(name: str, side: str, value: str, weight: int) -> ResourceRecordSetTypeDef:
+    """One weighted CNAME."""
+    return {
+        "Name": name,
+        "Type": "CNAME",
+        "TTL": 60,
+        "SetIdentifier": side,
+        "Weight": weight,
+        "ResourceRecords": [{"Value": value}],
+    }
+
+
+def put(client: Route53Client, zone_id: str, record: ResourceRecordSetTypeDef) -> None:
+    """Create or change one record, as a person would."""
+    batch = {"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record}]}
+    client.change_resource_record_sets(HostedZoneId=zone_id, ChangeBatch=batch)  # type: ignore[arg-type]
