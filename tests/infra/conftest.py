@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+import daybreak.infra  # noqa: F401 - before the CDK: names the Node that it runs in, or the machine's is taken
+
+# isort: split
 from cdktn import TerraformStack, Testing
 from cdktn_provider_aws.provider import AwsProvider
 
-import daybreak.infra
 from daybreak.infra.site import Names, Site
-
-assert daybreak.infra  # names the Node that the CDK runs in; without this import the machine's would be taken
 
 
 @dataclass(frozen=True)
