@@ -13,7 +13,7 @@ from daybreak.errors import PermanentError, StateConflict
 _SHOWN = 10
 # The SDK's preamble; the API's own code and message follow it.
 _PREAMBLE = re.compile(
-    r"operation error [^:]+: \w+, (exceeded maximum number of attempts[^,]*, )?"
+    r"operation error [^:]+: \w+, (exceeded maximum number of attempts, \d+, )?"
     r"https response error [^,]+, RequestID: [^,]*, (HostID: [^,]*, )?"
 )
 _FIELD = re.compile(r"^\s*(ID|Who|Operation|Created):\s+(.+)$", re.MULTILINE)
