@@ -35,7 +35,7 @@ def controller(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> 
 
 def _rights(bench: Bench) -> dict[str, dict[str, Any]]:
     documents = bench.synth()["data"]["aws_iam_policy_document"]
-    (policy,) = (d for key, d in documents.items() if key.startswith("controller_role-rights"))
+    (policy,) = (d for key, d in documents.items() if key.startswith("controller_rights-document"))
     return {statement["sid"]: statement for statement in policy["statement"]}
 
 
@@ -53,6 +53,13 @@ def test_function_runs_alone_in_the_subnets(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("controller")
+def test_rights_come_before_the_function(bench: Bench) -> None:
+    """Lambda checks them when it makes one in a VPC."""
+    (policy,) = (one for one in bench.only("aws_lambda_function")["depends_on"] if "aws_iam_role_policy" in one)
+    assert "controller_rights" in policy
+
+
+@pytest.mark.usefixtures("controller")
 def test_code_changes_with_the_package_only(bench: Bench) -> None:
     function = bench.only("aws_lambda_function")
     digest = hashlib.sha256(b"a package").digest()
@@ -66,8 +73,8 @@ def test_environment_names_things_and_holds_no_secret(bench: Bench) -> None:
     assert "keys_operations" in function["kms_key_arn"]
     variables = function["environment"]["variables"]
     assert set(variables) == {
-        "STATE_PARAMETER", "CONFIG_PARAMETER", "STATE_TABLE", "NOTICES_TOPIC", "SOURCE_SECRET", "TARGET_SECRET",
-        "LOG_LEVEL",
+        "STATE_PARAMETER", "CONFIG_PARAMETER", "STATE_TABLE", "STATE_KEY", "NOTICES_TOPIC", "SOURCE_SECRET",
+        "TARGET_SECRET", "LOG_LEVEL",
     }  # fmt: skip
     assert all(value.startswith("${aws_") or value == "INFO" for value in variables.values())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cdktn import AssetType, TerraformAsset
 from cdktn_provider_aws.cloudwatch_log_group import CloudwatchLogGroup
+from cdktn_provider_aws.iam_role_policy import IamRolePolicy
 from cdktn_provider_aws.lambda_function import (
     LambdaFunction,
     LambdaFunctionDeadLetterConfig,
@@ -28,7 +29,7 @@ from daybreak.infra.dms import Dms
 from daybreak.infra.encryption import Keys
 from daybreak.infra.network import Network
 from daybreak.infra.notices import Notices
-from daybreak.infra.policies import service_role
+from daybreak.infra.policies import document, service_role
 from daybreak.infra.routing import Routing
 from daybreak.infra.secrets import Secrets
 from daybreak.infra.site import Site
@@ -92,8 +93,13 @@ class Controller(Construct):
 
     def _function(self) -> LambdaFunction:
         props = self._props
-        role = service_role(
-            self, "role", props.site, "controller", "lambda.amazonaws.com", rights(self._rights_props())
+        role = service_role(self, "role", props.site, "controller", "lambda.amazonaws.com")
+        policy = IamRolePolicy(
+            self,
+            "rights",
+            name=self._name,
+            role=role.id,
+            policy=document(self, "rights-document", rights(self._rights_props())).json,
         )
         # By its content, so that the same content is the same path on every machine.
         package = TerraformAsset(self, "package", path=str(props.package.resolve()), type=AssetType.FILE)
@@ -119,8 +125,9 @@ class Controller(Construct):
             ),
             dead_letter_config=LambdaFunctionDeadLetterConfig(target_arn=self.dead_letters.arn),
             tracing_config=LambdaFunctionTracingConfig(mode="Active"),
-            # Lambda would make the group itself, without an end and without our key.
-            depends_on=[self.log_group, role],
+            # Lambda checks the rights when the function is made. It would make the group itself, without an end
+            # and without our key.
+            depends_on=[policy, self.log_group],
         )
 
     def _variables(self) -> dict[str, str]:
@@ -130,6 +137,8 @@ class Controller(Construct):
             "STATE_PARAMETER": props.state.state_parameter.name,
             "CONFIG_PARAMETER": props.state.config_parameter.name,
             "STATE_TABLE": props.state.table.name,
+            # SSM takes its own key for a value that is written without naming one.
+            "STATE_KEY": props.keys.operations.arn,
             "NOTICES_TOPIC": props.notices.topic.arn,
             "SOURCE_SECRET": props.secrets.source.arn,
             "TARGET_SECRET": props.secrets.target.arn,

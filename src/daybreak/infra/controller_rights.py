@@ -32,6 +32,17 @@ _INTERFACES = (
     "ec2:AssignPrivateIpAddresses",
     "ec2:UnassignPrivateIpAddresses",
 )
+# What DynamoDB asks of its callers where the key is theirs (DynamoDB developer guide, "Authorizing use of your
+# KMS key"); it covers parameters (kms:Encrypt), messages and the environment.
+_KEY = (
+    "kms:Encrypt",
+    "kms:Decrypt",
+    "kms:ReEncryptFrom",
+    "kms:ReEncryptTo",
+    "kms:GenerateDataKey",
+    "kms:GenerateDataKeyWithoutPlaintext",
+    "kms:DescribeKey",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ def _state(props: RightsProps) -> list[Statement]:
             ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"),
             (state.table.arn,),
         ),
-        Statement("UseOperationsKey", ("kms:Decrypt", "kms:GenerateDataKey"), (props.keys.operations.arn,)),
+        Statement("UseOperationsKey", _KEY, (props.keys.operations.arn,)),
     ]
 
 
