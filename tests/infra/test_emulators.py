@@ -1,0 +1,111 @@
+"""The emulators remember what a second plan would otherwise want to change, and end with their owner."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+from moto import mock_aws
+
+from daybreak.lab import moto_shim
+from daybreak.lab.overlay import EMULATED_DMS, OVERRIDE_FILE, STACK_FILE, write_override
+
+REGION = "eu-central-1"
+
+
+@pytest.fixture
+def _mended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    moto_shim.mend()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "emulated")
+    with mock_aws():
+        yield
+
+
+@pytest.mark.usefixtures("_mended")
+def test_every_rule_keeps_its_description() -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    group = ec2.create_security_group(GroupName="one", Description="one", VpcId=vpc)["GroupId"]
+    (prefix_list,) = ec2.describe_managed_prefix_lists(
+        Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{REGION}.dynamodb"]}]
+    )["PrefixLists"]
+    ports = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}
+    permissions: list[Any] = [
+        {**ports, "UserIdGroupPairs": [{"GroupId": group, "Description": "to a group"}]},
+        {**ports, "PrefixListIds": [{"PrefixListId": prefix_list["PrefixListId"], "Description": "to a list"}]},
+        {**ports, "IpRanges": [{"CidrIp": "10.1.0.0/16", "Description": "to a network"}]},
+        {**ports, "IpRanges": [{"CidrIp": "10.2.0.0/16"}]},
+    ]
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=permissions)
+    rules = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])["SecurityGroupRules"]
+    said = {rule.get("Description") for rule in rules if not rule["IsEgress"]}
+    assert said == {"to a group", "to a list", "to a network", None}
+
+
+@pytest.mark.usefixtures("_mended")
+def test_an_endpoint_knows_the_region_of_its_service() -> None:
+    ec2 = boto3.client("ec2", region_name=REGION)
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    for service in ("com.amazonaws.route53", f"com.amazonaws.{REGION}.ssm"):
+        ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=service, VpcEndpointType="Interface")
+    regions = {one["ServiceName"]: one["ServiceRegion"] for one in ec2.describe_vpc_endpoints()["VpcEndpoints"]}
+    assert regions == {"com.amazonaws.route53": "us-east-1", f"com.amazonaws.{REGION}.ssm": REGION}
+
+
+def test_they_answer_on_loopback_and_end_with_a_killed_owner(tmp_path: Path) -> None:
+    answer = tmp_path / "answer"
+    script = f"""
+import json, pathlib, time
+from daybreak.lab.aws import emulated_aws
+with emulated_aws() as aws:
+    pathlib.Path({str(answer)!r}).write_text(json.dumps(aws.environment()))
+    time.sleep(60)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        while not (answer.exists() and answer.read_text()):
+            assert owner.poll() is None
+            time.sleep(0.1)
+        environment = json.loads(answer.read_text())
+        children = psutil.Process(owner.pid).children(recursive=True)
+        listening = {c.laddr.ip for child in children for c in child.net_connections() if c.status == "LISTEN"}
+        assert listening == {"127.0.0.1"}
+        client = boto3.client(
+            "sts", region_name=REGION, endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"], aws_secret_access_key="emulated",
+        )  # fmt: skip
+        assert client.get_caller_identity()["Account"] == environment["AWS_ACCESS_KEY_ID"]
+    finally:
+        os.kill(owner.pid, signal.SIGKILL)
+        owner.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+
+
+def test_the_override_changes_what_emulators_need_and_nothing_else(tmp_path: Path) -> None:
+    rules = {
+        "task": {"name": "a", "event_pattern": json.dumps({"source": ["aws.dms"], "resources": ["${x.arn}"]})},
+        "cluster": {"name": "b", "event_pattern": json.dumps({"source": ["aws.rds"]})},
+        "schedule": {"name": "c", "schedule_expression": "rate(1 minute)"},
+    }
+    (tmp_path / STACK_FILE).write_text(json.dumps({"resource": {"aws_cloudwatch_event_rule": rules}}))
+    write_override(tmp_path)
+    override = json.loads((tmp_path / OVERRIDE_FILE).read_text())
+    assert "terraform" not in override
+    pattern = override["resource"]["aws_cloudwatch_event_rule"]["task"]["event_pattern"]
+    assert json.loads(pattern) == {"source": [EMULATED_DMS], "resources": ["${x.arn}"]}
+    assert list(override["resource"]["aws_cloudwatch_event_rule"]) == ["task"]
+    write_override(tmp_path, "5.100.0")
+    required = json.loads((tmp_path / OVERRIDE_FILE).read_text())["terraform"]["required_providers"]["aws"]
+    assert required["version"] == "5.100.0"
