@@ -60,7 +60,7 @@ def _red(alarm: Json, **series: Series) -> bool:
     assert alarm["treat_missing_data"] == "notBreaching"
     latest = result.values[-alarm["evaluation_periods"] :]
     breaching = sum(one is not None and one > alarm["threshold"] for one in latest)
-    return breaching >= int(alarm["datapoints_to_alarm"])
+    return bool(breaching >= alarm["datapoints_to_alarm"])
 
 
 def _in(phase: Phase, periods: int = 2) -> Series:

@@ -210,7 +210,10 @@ class Watch(Section):
     connections_percent: float = Field(
         80.0, gt=0, le=100, description="alarm above this part of the connections that the capacity allows, percent"
     )
-    runbook_url: str = Field("", description="where your runbook lives; default: Daybreak's troubleshooting page")
+    runbook_url: str = Field(
+        "",
+        description="address of your runbook, which alarms end with; default: docs/infrastructure/runbook.md of Daybreak",
+    )
 
 
 class Terraform(Section):
