@@ -35,7 +35,7 @@ def controller(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> 
 
 def _rights(bench: Bench) -> dict[str, dict[str, Any]]:
     documents = bench.synth()["data"]["aws_iam_policy_document"]
-    (policy,) = (d for key, d in documents.items() if key.startswith("controller_rights-document"))
+    (policy,) = (d for key, d in documents.items() if key.startswith("controller_role-rights"))
     return {statement["sid"]: statement for statement in policy["statement"]}
 
 
@@ -56,7 +56,7 @@ def test_function_runs_alone_in_the_subnets(bench: Bench) -> None:
 def test_rights_come_before_the_function(bench: Bench) -> None:
     """Lambda checks them when it makes one in a VPC."""
     (policy,) = (one for one in bench.only("aws_lambda_function")["depends_on"] if "aws_iam_role_policy" in one)
-    assert "controller_rights" in policy
+    assert "controller_role-policy" in policy
 
 
 @pytest.mark.usefixtures("controller")

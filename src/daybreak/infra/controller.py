@@ -96,10 +96,10 @@ class Controller(Construct):
         role = service_role(self, "role", props.site, "controller", "lambda.amazonaws.com")
         policy = IamRolePolicy(
             self,
-            "rights",
+            "role-policy",
             name=self._name,
             role=role.id,
-            policy=document(self, "rights-document", rights(self._rights_props())).json,
+            policy=document(self, "role-rights", rights(self._rights_props())).json,
         )
         # By its content, so that the same content is the same path on every machine.
         package = TerraformAsset(self, "package", path=str(props.package.resolve()), type=AssetType.FILE)
