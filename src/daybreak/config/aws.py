@@ -212,7 +212,7 @@ class Watch(Section):
     )
     runbook_url: str = Field(
         "",
-        description="address of your runbook, which alarms end with; default: docs/infrastructure/runbook.md of Daybreak",
+        description="address of your runbook, which alarms end with; default: docs/infrastructure/runbook.md",
     )
 
 
