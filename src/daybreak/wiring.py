@@ -34,6 +34,7 @@ from daybreak.store.sqlite import SqliteStateStore
 from daybreak.switchover.adapter import PostgresSwitch
 from daybreak.traffic.multihost import MultihostRouter
 from daybreak.traffic.pgbouncer import PgBouncerRouter
+from daybreak.traffic.route53 import Route53Router
 
 _LOG = logging.getLogger(__name__)
 
@@ -177,6 +178,9 @@ def _router(settings: Settings, sessions: Sessions) -> Router:
     traffic = settings.traffic
     if traffic.router == "pgbouncer" and traffic.pgbouncer is not None:
         return PgBouncerRouter(traffic.pgbouncer, servers, partial(_still_ours, settings.name, sessions))
+    if traffic.router == "route53" and settings.aws is not None:
+        client = open_session(settings.aws.region).client("route53")
+        return Route53Router(client, settings.aws.routing, partial(_still_ours, settings.name, sessions))
 
     def check(connection: Connection) -> None:
         with fenced(connection, settings.name, sessions.generation):

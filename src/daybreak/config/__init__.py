@@ -132,6 +132,8 @@ def _with_defaults(settings: Settings, path: Path) -> Settings:
         raise ConfigError(
             f"{path}: traffic.router is pgbouncer, but [traffic.pgbouncer] is missing.", "Add the section."
         )
+    if settings.traffic.router == "route53" and settings.aws is None:
+        raise ConfigError(f"{path}: traffic.router is route53, but the section [aws] is missing.", "Add the section.")
     if settings.state.url:
         if not settings.state.url.startswith(("sqlite:///", "dynamodb://")):
             raise ConfigError(

@@ -102,7 +102,7 @@ class PgBouncer(Section):
 class Traffic(Section):
     """How applications find the primary."""
 
-    router: Literal["multihost", "pgbouncer"] = Field("multihost", description="who routes applications")
+    router: Literal["multihost", "pgbouncer", "route53"] = Field("multihost", description="who routes applications")
     pgbouncer: PgBouncer | None = Field(None, description="needed where router is pgbouncer")
 
 

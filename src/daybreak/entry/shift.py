@@ -15,6 +15,7 @@ Percent = Annotated[int, typer.Argument(min=0, max=100, help="Share of reads on 
 _ROUTED = {
     "multihost": "Published in daybreak.route of both databases: clients that look it up follow, libpq alone doesn't.",
     "pgbouncer": "Transactions that begin now on the reading entry go there.",
+    "route53": "Sessions whose look-up of the reading name begins now go there; pools follow as they reconnect.",
 }
 
 

@@ -101,7 +101,7 @@ class Zone:
                     "It is tried again. CloudTrail says who it was (ChangeResourceRecordSets).",
                 ) from error
             raise
-        return answer["ChangeInfo"]["Id"]
+        return answer["ChangeInfo"]["Id"].removeprefix("/change/")
 
     def _still(self, old: Weighted) -> bool:
         found: Sequence[RecordSet] = self.records(old.name)[old.name]
