@@ -257,17 +257,7 @@ class Controller:
         )
 
     def _turn(self) -> MigrationRecord:
-        """One turn. Where an operator asked for something else meanwhile, that is the next one's."""
         record = self.record()
-        try:
-            return self._act(record)
-        except StateConflict:
-            now = self.record()
-            if now.generation != self._generation or now.intent == record.intent:
-                raise
-            return now
-
-    def _act(self, record: MigrationRecord) -> MigrationRecord:
         if record.generation != self._generation:
             raise self._taken_over(record)
         if self._unsure:
@@ -344,12 +334,14 @@ class Controller:
         return self._swap(record, given_up, f"giving up: {error.message}")
 
     def _advance(self, record: MigrationRecord, step: Step) -> MigrationRecord:
-        record = self._swap(record, record, "intend", step)
+        asked, record = record.intent, self._swap(record, record, "intend", step)
+        if record.intent != asked:
+            return record  # somebody asked for something else: decide again
         self._tell(Event("intend", step))
         self._unsure = step in _FENCING
         changed = self._effects.execute(record, step)
         self._unsure = False
-        record = self._swap_result(record, changed, step)
+        record = self._swap(record, changed, "done", step)
         self._tell(Event("done", step))
         self._done_before = self._done_before or (step, self._clock())
         return record
@@ -363,20 +355,20 @@ class Controller:
     def _report(self, progress: Progress) -> None:
         self._tell(Event("progress", progress=progress))
 
-    def _swap_result(self, old: MigrationRecord, new: MigrationRecord, step: Step) -> MigrationRecord:
-        """Store what ``step`` brought about, also where an operator asked for something else meanwhile."""
-        try:
-            return self._swap(old, new, "done", step)
-        except StateConflict:
-            now = self.record()
-            if now.intent == old.intent or replace(now, intent=old.intent, version=old.version) != old:
-                raise
-            return self._swap(now, replace(new, intent=now.intent), "done", step)
-
     def _swap(
         self, old: MigrationRecord, new: MigrationRecord, event: str, step: Step | None = None
     ) -> MigrationRecord:
-        return self._store.compare_and_swap(new, old.version, event, step, self._clock(), "")
+        """Store ``new`` in place of ``old``. Where only an operator changed their mind meanwhile, both hold."""
+        try:
+            return self._store.compare_and_swap(new, old.version, event, step, self._clock(), "")
+        except StateConflict:
+            now = self.record()
+            as_before = replace(now, intent=old.intent, postponed_until=old.postponed_until, version=old.version)
+            if now.version == old.version or as_before != old:
+                raise
+            intent = new.intent if now.intent == old.intent else now.intent
+            merged = replace(new, intent=intent, postponed_until=now.postponed_until)
+            return self._swap(now, merged, event, step)
 
     def _retrying(self) -> tenacity.Retrying:
         def tell(state: tenacity.RetryCallState) -> None:

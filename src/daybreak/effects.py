@@ -71,7 +71,9 @@ class Effects:
     def _shift(self, record: MigrationRecord) -> MigrationRecord:
         percent = record.intent.percent if record.intent is not None and record.intent.percent is not None else 0
         self.router.shift_reads(percent)
-        return replace(record, read_weight=percent)
+        # Counted from here on: what failed there before, readers had nothing to do with.
+        rollbacks = self.switch.observe(Side.TARGET).rollbacks
+        return replace(record, read_weight=percent, shifted_at=self.clock(), rollbacks_then=rollbacks)
 
     def _lower_ttl(self, record: MigrationRecord) -> MigrationRecord:
         seconds = self.router.lower_ttl()

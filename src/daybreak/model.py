@@ -133,7 +133,8 @@ class SideStatus:
     """One server as last seen. ``problem`` (and nothing else) is set where it could not be asked.
 
     ``closed_by`` / ``opened_by`` are the numbers of the switchovers that committed the closing or
-    opening of this side (0 = never); they decide how a half-done switchover is finished.
+    opening of this side (0 = never); they decide how a half-done switchover is finished. ``rollbacks``
+    counts transactions that failed since the server's statistics began (pg_stat_database.xact_rollback).
     """
 
     side: Side
@@ -151,6 +152,7 @@ class SideStatus:
     longest_transaction_seconds: float = 0.0
     longest_transaction: str = ""
     fingerprint: str = ""
+    rollbacks: int = 0
 
     @property
     def reachable(self) -> bool:
@@ -299,7 +301,9 @@ class MigrationRecord:
 
     ``generation`` fences effects: both databases hold the highest one that ever acted, and refuse
     an older. ``primary`` is who takes writes, ``read_weight`` the percent of reads on the target.
-    ``old_ttl_until``: when the last client forgets an address that it was given before the TTL was lowered.
+    ``shifted_at`` and ``rollbacks_then``: when reads were moved last, and what the target had counted
+    then. ``postponed_until``: nothing is begun by itself before. ``old_ttl_until``: when the last client
+    forgets an address that it was given before the TTL was lowered.
     """
 
     name: str
@@ -311,6 +315,9 @@ class MigrationRecord:
     last_switchover: Switchover | None = None
     switchovers: int = 0
     verification: Verification | None = None
+    shifted_at: datetime | None = None
+    rollbacks_then: int = 0
+    postponed_until: datetime | None = None
     old_ttl_until: datetime | None = None
     last_error: str = ""
     owner: str = ""
@@ -342,6 +349,18 @@ class Policy:
     max_verification_age_seconds: float = 86_400.0
     sequence_margin: int = 1_000
     certificate_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How reads and then writes move by themselves: ``shares`` in percent, each kept for ``soak_seconds``.
+
+    Reads go back where the standby fails more transactions than ``max_read_errors_per_minute``."""
+
+    automatic: bool = False
+    shares: tuple[int, ...] = (20, 50, 80, 100)
+    soak_seconds: float = 600.0
+    max_read_errors_per_minute: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)

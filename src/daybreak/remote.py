@@ -63,13 +63,28 @@ class Remote:
                     f"`{record.intent.verb}` was asked for and is not done yet.",
                     "Wait for it (`daybreak status --watch`), or end it with `daybreak abort`.",
                 )
-            asked = replace(record, intent=Intent(verb, self.clock(), percent), last_error="")
+            asked = replace(record, intent=Intent(verb, self.clock(), percent))
             try:
                 return self.store.compare_and_swap(
                     asked, record.version, f"asked: {verb}", None, self.clock(), "from another process"
                 )
             except StateConflict:
                 continue  # the controller moved meanwhile; what it did may change the answer
+
+    def postpone(self, until: datetime | None) -> MigrationRecord:
+        """Let nothing begin by itself before ``until`` (None: let it begin again); returns the record.
+
+        What is under way goes on: `abort` ends that. Raises Refused before ``start`` and after the end."""
+        while True:
+            record = self.store.load(self.name)
+            if record is None or record.phase in _ENDED:
+                raise Refused(f"There is no migration {self.name} under way.", "See `daybreak status`.")
+            at = self.clock()
+            event = "no longer postponed" if until is None else f"postponed until {until.isoformat(timespec='seconds')}"
+            with suppress(StateConflict):
+                return self.store.compare_and_swap(
+                    replace(record, postponed_until=until), record.version, event, None, at, ""
+                )
 
     def _no_share(self, percent: int | None) -> str:
         return "no share was named" if percent is None else self.refuse_shift(percent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from simulation import NAME, Simulation, kill, on, ready, strike_at
@@ -182,3 +183,19 @@ def test_another_change_of_the_record_still_stops_the_controller() -> None:
 
     with pytest.raises(StateConflict):
         simulation.run(Verb.CUTOVER, on("arm: function made", meddle))
+
+
+@pytest.mark.parametrize("number", range(0, 45, 3))
+def test_postponing_disturbs_nothing_that_is_under_way(number: int) -> None:
+    simulation = ready()
+    until = simulation.world.now + timedelta(hours=1)
+    simulation.run(Verb.CUTOVER, strike_at(number, lambda _process, _name: remote(simulation).postpone(until)))
+    assert simulation.record.primary is Side.TARGET
+    assert simulation.record.postponed_until == until
+    simulation.assert_in_step()
+
+
+def test_only_what_is_under_way_can_be_postponed() -> None:
+    simulation = Simulation()
+    with pytest.raises(Refused, match="no migration"):
+        remote(simulation).postpone(None)

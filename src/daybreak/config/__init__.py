@@ -7,6 +7,7 @@ than written; a password inside a DSN works and is warned about by ``daybreak ch
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
@@ -18,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from daybreak.config.aws import Aws
 from daybreak.config.sections import Cutover, PgBouncer, Replication, Server, State, Traffic
 from daybreak.errors import ConfigError
-from daybreak.model import Policy, Side
+from daybreak.model import Policy, Schedule, Side
 
 __all__ = [
     "Aws",
@@ -85,7 +86,15 @@ class Settings(_File):
 
     def policy(self) -> Policy:
         """The limits in the form that decisions take."""
-        return Policy(**self.cutover.model_dump())
+        limits = self.cutover.model_dump(include={field.name for field in dataclasses.fields(Policy)})
+        return Policy(**limits)
+
+    def schedule(self) -> Schedule:
+        """How traffic moves by itself."""
+        rules = self.cutover
+        return Schedule(
+            rules.mode == "automatic", rules.read_schedule, rules.soak_seconds, rules.max_read_errors_per_minute
+        )
 
 
 class InfraSettings(_File):

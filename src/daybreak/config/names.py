@@ -12,6 +12,8 @@ from daybreak.errors import ConfigError
 # What `daybreak rewind` looks up by name.
 CLUSTER = "aurora"
 REWIND_PARAMETERS = "rewind"
+# Tag of what is backed up daily; its value names the plan.
+BACKUP_TAG = "daybreak-backup"
 # AWS's limit on the names of parameter groups, characters.
 PARAMETER_GROUP_LIMIT = 255
 

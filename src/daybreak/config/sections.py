@@ -86,6 +86,23 @@ class Cutover(Section):
     max_verification_age_seconds: float = Field(86_400.0, gt=0, description="a verification older than this is stale")
     sequence_margin: int = Field(1_000, ge=0, description="values skipped on every sequence at a switchover")
     certificate_seconds: float = Field(600.0, ge=0, description="time limit of the comparison after opening")
+    mode: Literal["manual", "automatic"] = Field(
+        "manual", description="automatic: the controller on AWS moves reads by the schedule, then writes"
+    )
+    read_schedule: tuple[int, ...] = Field(
+        (20, 50, 80, 100), description="shares of reads, percent, one after the other"
+    )
+    soak_seconds: float = Field(600.0, ge=0, description="how long each share is kept before the next step")
+    max_read_errors_per_minute: float = Field(
+        30.0, gt=0, description="above this many failed transactions on the standby reads go back to the primary"
+    )
+
+    @field_validator("read_schedule")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or any(not 1 <= share <= 100 for share in value) or sorted(set(value)) != list(value):
+            raise ValueError("must be rising percentages, for example [20, 50, 80, 100]")
+        return value
 
 
 class PgBouncer(Section):

@@ -203,6 +203,13 @@ def longest_transaction(connection: Connection) -> tuple[float, str]:
     return (0.0, "") if row is None else (float(str(row[0])), f"(pid {row[1]}, user {row[2]}, {row[3]})")
 
 
+def rollbacks(connection: Connection) -> int:
+    """How many transactions of this database failed or were rolled back since its statistics began
+    (PostgreSQL docs, pg_stat_database)."""
+    row = connection.execute("SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()").fetchone()
+    return 0 if row is None else int(str(row[0]))
+
+
 def prepared_transactions(connection: Connection) -> int:
     """How many prepared transactions of this database wait for their second phase."""
     row = connection.execute("SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()").fetchone()

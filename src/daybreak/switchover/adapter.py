@@ -83,6 +83,7 @@ class PostgresSwitch:
             longest_transaction_seconds=age,
             longest_transaction=who,
             fingerprint=catalog.fingerprint(connection, self.include, self.exclude),
+            rollbacks=guard.rollbacks(connection),
         )
 
     def claim(self, owner: str, generation: int, take_over: bool) -> int:
