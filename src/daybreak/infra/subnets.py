@@ -195,4 +195,5 @@ def _with_names_and_zones(subnets: list[DataAwsSubnet]) -> TerraformResourceLife
 
 
 def _self(attribute: str) -> IResolvable:
-    return TerraformSelf.get_any(attribute)
+    found: IResolvable = TerraformSelf.get_any(attribute)
+    return found
