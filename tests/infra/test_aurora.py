@@ -9,8 +9,9 @@ import pytest
 from infra.conftest import Bench
 
 from daybreak.config import aws
+from daybreak.config.names import BACKUP_TAG
 from daybreak.errors import ConfigError
-from daybreak.infra.aurora import BACKUP_TAG, Aurora, AuroraProps, max_connections
+from daybreak.infra.aurora import Aurora, AuroraProps, max_connections
 from daybreak.infra.encryption import Keys, KeysProps
 from daybreak.infra.network import Network, NetworkProps
 from daybreak.infra.site import Site

@@ -8,7 +8,7 @@ import pytest
 from infra.conftest import Bench
 from infra.test_aurora import _aurora
 
-from daybreak.infra.aurora import BACKUP_TAG
+from daybreak.config.names import BACKUP_TAG
 from daybreak.infra.backup import Backup, BackupProps
 from daybreak.infra.encryption import Keys, KeysProps
 

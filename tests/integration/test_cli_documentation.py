@@ -11,6 +11,7 @@ import typer
 from daybreak.entry import grants, init, reports, status_report
 from daybreak.entry.check import CheckReport
 from daybreak.entry.cli import app
+from daybreak.entry.rewind import RewindReport
 from daybreak.errors import Difference, Finding
 from daybreak.model import Gate, PlannedStep
 
@@ -35,6 +36,7 @@ OBJECTS = (
     Difference,
     Gate,
     PlannedStep,
+    RewindReport,
 )
 
 

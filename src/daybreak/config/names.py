@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 from daybreak.errors import ConfigError
 
+# What wakes the controller on AWS while a migration is active.
+SCHEDULE = "poll"
+FUNCTION = "controller"
+# AWS's limit on the names of functions and rules, characters.
+FUNCTION_LIMIT = 64
 # What `daybreak rewind` looks up by name.
 CLUSTER = "aurora"
 REWIND_PARAMETERS = "rewind"

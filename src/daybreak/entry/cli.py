@@ -21,6 +21,7 @@ from daybreak.entry.grants import grants
 from daybreak.entry.init import help_text, init
 from daybreak.entry.options import DEFAULT_CONFIG, Json
 from daybreak.entry.reports import ErrorReport
+from daybreak.entry.rewind import rewind
 from daybreak.entry.rollback import rollback
 from daybreak.entry.shift import shift
 from daybreak.entry.start import start
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 app.command(help=help_text())(init)
 _VERBS: tuple[Callable[..., None], ...] = (
-    check, start, status, verify, shift, cutover, rollback, abort, finish, adopt, grants,
+    check, start, status, verify, shift, cutover, rollback, abort, finish, adopt, grants, rewind,
 )  # fmt: skip
 for _verb in _VERBS:
     app.command()(_verb)

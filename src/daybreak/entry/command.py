@@ -91,10 +91,10 @@ class Command:
         for part in parts:
             self.out.print(Text(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
 
-    def confirm(self, what: str, yes: bool) -> None:
-        """Have the operator type the migration's name. Raises ConfigError without a terminal, Refused
-        for any other answer."""
-        name = self.settings.name
+    def confirm(self, what: str, yes: bool, name: str = "") -> None:
+        """Have the operator type the migration's ``name`` (default: that in the configuration). Raises
+        ConfigError without a terminal, Refused for any other answer."""
+        name = name or self.settings.name
         if yes:
             return
         if not on_terminal():

@@ -23,15 +23,12 @@ from cdktn_provider_aws.rds_cluster_parameter_group import (
 from constructs import Construct
 
 from daybreak.config import aws
-from daybreak.config.names import CLUSTER, PARAMETER_GROUP_LIMIT, REWIND_PARAMETERS
+from daybreak.config.names import BACKUP_TAG, CLUSTER, PARAMETER_GROUP_LIMIT, REWIND_PARAMETERS
 from daybreak.errors import ConfigError
 from daybreak.infra.encryption import Keys
 from daybreak.infra.network import Network
 from daybreak.infra.policies import Statement, service_role
 from daybreak.infra.site import Site
-
-BACKUP_TAG = "daybreak-backup"
-"""Tag of what ``infra.backup`` backs up; its value names the plan."""
 
 MASTER_USER = "postgres"
 _ENGINE = "aurora-postgresql"
@@ -149,7 +146,7 @@ class Aurora(Construct):
             database_name=self._props.database,
             master_username=MASTER_USER,
             manage_master_user_password=True,
-            master_user_secret_kms_key_id=keys.secrets.key_id,
+            master_user_secret_kms_key_id=keys.secrets.arn,
             iam_database_authentication_enabled=True,
             db_cluster_parameter_group_name=parameters.name,
             db_subnet_group_name=subnets.name,

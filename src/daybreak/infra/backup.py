@@ -11,7 +11,8 @@ from cdktn_provider_aws.backup_vault import BackupVault
 from cdktn_provider_aws.iam_role import IamRole
 from constructs import Construct
 
-from daybreak.infra.aurora import BACKUP_TAG, Aurora
+from daybreak.config.names import BACKUP_TAG
+from daybreak.infra.aurora import Aurora
 from daybreak.infra.encryption import Keys
 from daybreak.infra.policies import Condition, Statement, service_role
 from daybreak.infra.site import Site
