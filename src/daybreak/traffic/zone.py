@@ -129,17 +129,24 @@ class Zone:
 
     def _found_zone_id(self) -> str:
         if not self._zone_id:
-            with translated(f"looking for the zone {self._name}"):
-                zones = self._client.list_hosted_zones_by_name(DNSName=self._name)["HostedZones"]
-            private = [
-                zone["Id"]
-                for zone in zones
-                if zone["Name"].rstrip(".") == self._name and zone.get("Config", {}).get("PrivateZone")
-            ]
-            if len(private) != 1:
-                raise PermanentError(
-                    f"There are {len(private)} private hosted zones named {self._name} in this account.",
-                    "Set aws.routing.zone_id to the right one." if private else "`daybreak infra deploy` makes it.",
-                )
-            self._zone_id = private[0].removeprefix("/hostedzone/")
+            self._zone_id = find_private_zone(self._client, self._name)
         return self._zone_id
+
+
+def find_private_zone(client: Route53Client, name: str) -> str:
+    """The id of the one private hosted zone ``name``.
+
+    Raises PermanentError where there is none or several, and as ``aws.errors.translated`` does."""
+    with translated(f"looking for the zone {name}"):
+        zones = client.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
+    ids = [
+        zone["Id"].removeprefix("/hostedzone/")
+        for zone in zones
+        if zone["Name"].rstrip(".") == name and zone.get("Config", {}).get("PrivateZone")
+    ]
+    if len(ids) != 1:
+        raise PermanentError(
+            f"There are {len(ids)} private hosted zones named {name} in this account.",
+            "Set aws.routing.zone_id to the right one." if ids else "`daybreak infra deploy` makes it.",
+        )
+    return ids[0]
