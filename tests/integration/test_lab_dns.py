@@ -213,12 +213,11 @@ def test_only_queries_are_answered(server: NameServer) -> None:
 
 
 def test_a_zone_that_is_not_there_yet_is_a_failure_until_it_is() -> None:
-    with mock_aws():
-        with NameServer(boto3.client("route53", region_name="eu-central-1"), ZONE, _HOSTS) as server:
-            assert _ask(server, WRITER).rcode() == dns.rcode.SERVFAIL
-            make_zone()
-            _soon_old()
-            assert len(_ask(server, WRITER).answer) == 2
+    with mock_aws(), NameServer(boto3.client("route53", region_name="eu-central-1"), ZONE, _HOSTS) as server:
+        assert _ask(server, WRITER).rcode() == dns.rcode.SERVFAIL
+        make_zone()
+        _soon_old()
+        assert len(_ask(server, WRITER).answer) == 2
 
 
 def test_while_the_api_fails_the_last_answers_stand(server: NameServer, client: Route53Client) -> None:
