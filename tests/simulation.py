@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
-from daybreak.controller import Controller, Event
+from daybreak.controller import Controller, Event, Listener
 from daybreak.errors import DaybreakError, StateConflict
 from daybreak.memory import MemoryRouter, MemoryStateStore
 from daybreak.memory_replicator import MemoryReplicator
@@ -122,7 +122,9 @@ class Simulation:
 
     # --- controllers
 
-    def controller(self, hook: Hook = no_hook) -> tuple[Controller, Process]:
+    def controller(
+        self, hook: Hook = no_hook, listener: Listener | None = None, owner: str = "the same"
+    ) -> tuple[Controller, Process]:
         """A fresh controller in a process of its own, at whose points ``hook`` is called."""
         process = self.world.process()
 
@@ -141,8 +143,8 @@ class Simulation:
             router=_Router(self.router, process, lambda: switch.generation),
             switch=switch,
             policy=self.policy,
-            owner="the same",
-            listener=self.events.append,
+            owner=owner,
+            listener=listener or self.events.append,
             clock=self.world.clock,
             sleep=self._sleep,
         )

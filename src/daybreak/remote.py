@@ -46,12 +46,15 @@ class Remote:
         record = self.ask(verb, percent)
         return record if record.phase in _ENDED else outcome(self._follow(record, verb), verb)
 
-    def ask(self, verb: Verb, percent: int | None = None) -> MigrationRecord:
+    def ask(self, verb: Verb, percent: int | None = None, request: str = "") -> MigrationRecord:
         """Write the intent; returns the record with it. ``abort`` takes the place of what was asked for before.
 
-        Raises as ``run`` does."""
+        A ``request`` that has a name is written into the journal with it, and asked for once only: AWS may
+        deliver it again, even much later. Raises as ``run`` does."""
         while True:
             record = self.store.load(self.name) or MigrationRecord(self.name)
+            if request and any(entry.detail == request for entry in self.store.journal(self.name)):
+                return record
             if (refused := machine.refusal(record, verb)) is not None:
                 raise Refused(refused.reason, refused.hint)
             if verb is Verb.SHIFT and (why := self._no_share(percent)):
@@ -66,7 +69,7 @@ class Remote:
             asked = replace(record, intent=Intent(verb, self.clock(), percent))
             try:
                 return self.store.compare_and_swap(
-                    asked, record.version, f"asked: {verb}", None, self.clock(), "from another process"
+                    asked, record.version, f"asked: {verb}", None, self.clock(), request
                 )
             except StateConflict:
                 continue  # the controller moved meanwhile; what it did may change the answer

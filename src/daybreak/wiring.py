@@ -10,14 +10,14 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Self
 
 from daybreak.aws.errors import translated as translated_aws
 from daybreak.aws.session import open_session
 from daybreak.config import Settings
-from daybreak.config.names import Names
+from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE, Names
 from daybreak.controller import Controller, Listener
 from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
 from daybreak.model import MigrationRecord, Policy, Side, Verb
@@ -53,6 +53,7 @@ class Runtime:
     controller: Controller
     remote: Remote
     led_elsewhere: bool = False
+    schedule: Callable[[bool], None] = lambda _on: None
     closers: tuple[Callable[[], None], ...] = ()
 
     def run(self, verb: Verb, percent: int | None = None) -> MigrationRecord:
@@ -62,6 +63,10 @@ class Runtime:
         longer than a function may run. ``abort`` also reaches a command that runs elsewhere."""
         if self.led_elsewhere and verb is not Verb.START:
             return self.remote.run(verb, percent)
+        if self.led_elsewhere:
+            record = self.controller.run(verb)
+            self.schedule(True)
+            return record
         try:
             return self.controller.run(verb, percent)
         except ControllerAtWork:
@@ -79,8 +84,9 @@ class Runtime:
             close()
 
 
-def build(settings: Settings, listener: Listener = lambda _event: None) -> Runtime:
-    """The runtime of ``settings``; ``listener`` hears what the controller does.
+def build(settings: Settings, listener: Listener = lambda _event: None, actor: str = "") -> Runtime:
+    """The runtime of ``settings``; ``listener`` hears what the controller does. ``actor`` is who acts, as
+    people recognise them; by default this process.
 
     Raises ConfigError where a router's settings can't be used, or the engine is not here."""
     if settings.replication.engine == "dms":
@@ -112,7 +118,7 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
         router=router,
         switch=switch,
         policy=policy,
-        owner=owner(),
+        owner=actor or owner(),
         listener=listener,
         preflight=preflight,
     )
@@ -121,7 +127,18 @@ def build(settings: Settings, listener: Listener = lambda _event: None) -> Runti
     remote = Remote(settings.name, store, listener, router.refuse_shift, _wake(settings), act)
     closers = (replicator.close, switch.close)
     return Runtime(
-        settings, store, sessions, replicator, router, switch, preflight, controller, remote, led_elsewhere, closers
+        settings,
+        store,
+        sessions,
+        replicator,
+        router,
+        switch,
+        preflight,
+        controller,
+        remote,
+        led_elsewhere,
+        partial(_schedule, settings),
+        closers,
     )
 
 
@@ -130,15 +147,33 @@ def _store(settings: Settings, lag_seconds: Callable[[], float | None]) -> State
         return SqliteStateStore.from_url(settings.state.url)
     session, names = open_session(settings.aws.region), Names(settings.name, settings.aws.environment)
     table = DynamoStateStore(session.client("dynamodb"), settings.state.url.removeprefix("dynamodb://"))
-    key = f"alias/{names.of('operations', limit=250)}"
+    alias, kms = f"alias/{names.of('operations', limit=250)}", session.client("kms")
+
+    @cache
+    def key() -> str:  # by its ARN, as Terraform knows it: another spelling would be a change to Terraform
+        return kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
+
     return PublishingStore(table, session.client("ssm"), names.path("state"), key, lag_seconds)
+
+
+def _schedule(settings: Settings, on: bool) -> None:
+    """Turn on or off what makes the function look every minute. Raises TransientError or PermanentError."""
+    if settings.aws is None or not settings.state.on_aws:
+        return
+    rule = Names(settings.name, settings.aws.environment).of(SCHEDULE, FUNCTION_LIMIT)
+    client = open_session(settings.aws.region).client("events")
+    with translated_aws(f"turning the schedule {rule} {'on' if on else 'off'}"):
+        if on:
+            client.enable_rule(Name=rule)
+        else:
+            client.disable_rule(Name=rule)
 
 
 def _wake(settings: Settings) -> Callable[[], None]:
     """Have the function on AWS look at once; without that its schedule makes it look within a minute."""
     if settings.aws is None or not settings.state.on_aws:
         return lambda: None
-    function = Names(settings.name, settings.aws.environment).of("controller")
+    function = Names(settings.name, settings.aws.environment).of(FUNCTION, FUNCTION_LIMIT)
     client = open_session(settings.aws.region).client("lambda")
 
     def wake() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from infra.whole import Engine, Json, resources, settings, synthesised
 
-from daybreak.infra.metrics import PHASE_NUMBER
+from daybreak.aws.metrics import PHASE_NUMBER
 from daybreak.model import Phase
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from infra.whole import Engine, Json, resources, settings, synthesised
 
-from daybreak.infra.metrics import Own
+from daybreak.aws.metrics import Own
 
 
 def _body(work: Path, engine: Engine = "native", **aws: Json) -> Json:

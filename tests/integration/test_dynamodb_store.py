@@ -125,7 +125,7 @@ def _published(ssm: SSMClient) -> dict[str, object]:
 
 
 def _publishing(ssm: SSMClient, parameter: str = _PARAMETER) -> PublishingStore:
-    return PublishingStore(MemoryStateStore(), ssm, parameter, "alias/aws/ssm", lambda: 0.25)
+    return PublishingStore(MemoryStateStore(), ssm, parameter, lambda: "alias/aws/ssm", lambda: 0.25)
 
 
 def test_every_change_is_published(ssm: SSMClient) -> None:

@@ -54,6 +54,10 @@ class Names:
         ending = f"-{hashlib.sha256(whole.encode()).hexdigest()[:6]}-{self.environment}"
         return whole[: limit - len(ending)].rstrip("-") + ending
 
+    def tags(self) -> dict[str, str]:
+        """The tags that everything of this migration bears."""
+        return {"daybreak:migration": self.migration, "daybreak:environment": self.environment}
+
     def path(self, what: str) -> str:
         """The SSM path ``/migration/ENVIRONMENT/WHAT``."""
         return f"/migration/{self.environment}/{what}"

@@ -1,108 +1,80 @@
-"""The controller as an AWS Lambda function.
+"""The controller as an AWS Lambda function: its entry point.
 
-This version answers ``{"action": "status"}`` with the published state and nothing else: every other action,
-and every event of EventBridge, ends in an error, which whoever called sees as a failed invocation. Migrations
-are moved by the command line."""
+A wrong request, a refusal and a failure all end in an error that whoever called sees as a failed invocation,
+and that asynchronous callers find in the dead-letter queue. Sources: Lambda developer guide, "Define Lambda
+function handler in Python" and "Asynchronous invocation"."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
-import sys
-import time
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from aws_lambda_powertools import Logger
 
-from daybreak.aws.errors import translated
+from daybreak.aws.metrics import Metrics
 from daybreak.aws.session import open_session
-from daybreak.errors import PermanentError, Refused
+from daybreak.entry.lambda_app import ACTOR, App, Watch
+from daybreak.entry.lambda_calls import Call, Event, parse
+from daybreak.entry.lambda_settings import Configured, Names, load
+from daybreak.errors import DaybreakError, PermanentError
+from daybreak.wiring import build
 
 if TYPE_CHECKING:
-    from types_boto3_ssm import SSMClient
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from boto3.session import Session
 
-_LOG = logging.getLogger("daybreak.lambda")
-
-
-class Call(BaseModel):
-    """What the function may be asked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    action: Literal["status"]
+# Named like the package, so that it also writes what every module of it logs.
+_LOG = Logger(service="daybreak", level=os.environ.get("LOG_LEVEL", "INFO"), utc=True)
+_SPARE_SECONDS = 60.0
 
 
-class JsonFormatter(logging.Formatter):
-    """Each record as one line of JSON: ``at`` (UTC), ``level``, ``logger``, ``message``, and ``error`` if any."""
+def handle(event: object, context: LambdaContext) -> dict[str, Any]:
+    """Do what ``event`` asks for; returns how the migration stands then, as plain JSON.
 
-    def format(self, record: logging.LogRecord) -> str:
-        """``record`` as JSON."""
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {
-            "at": f"{at}.{int(record.msecs):03}Z",
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def handle(event: object, context: object) -> dict[str, object]:  # noqa: ARG001 - Lambda passes both
-    """The published state (``store.checkpoint``).
-
-    Raises Refused for anything but ``status``, TransientError or PermanentError where SSM does not answer."""
-    _log_json()
+    Raises Refused for what can't be asked, and every other DaybreakError; its text is message and hint."""
+    _LOG.append_keys(function_request_id=context.aws_request_id)
     try:
-        call = Call.model_validate(event)
-        _LOG.info("%s was asked for", call.action)
-        return _published(os.environ["STATE_PARAMETER"])
-    except ValidationError:
-        refusal = Refused(
-            "This is not available in this version: the function answers the action status only.",
-            "Run `daybreak` on the command line.",
-        )
-        _LOG.error("%s The event was %s.", refusal.message, _named(event))
-        raise refusal from None
+        asked = parse(event)
+        _LOG.info("asked", extra={"what": asked.action if isinstance(asked, Call) else asked.detail_type})
+        answer: dict[str, Any] = json.loads(json.dumps(_answer(asked, context), default=str))
+        return answer
+    except DaybreakError as error:
+        _LOG.error(error.message, extra={"hint": error.hint})
+        raise
     except Exception:
-        _LOG.exception("The invocation failed")
+        _LOG.exception("This is a bug in Daybreak.")
         raise
 
 
-def _published(parameter: str) -> dict[str, object]:
-    with translated(f"reading {parameter}"):
-        answer = _ssm().get_parameter(Name=parameter, WithDecryption=True)
-    try:
-        found = json.loads(answer["Parameter"]["Value"])
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise PermanentError(f"{parameter} holds no JSON object.", "The migration's next change writes it anew.")
-    return found
+def _answer(asked: Call | Event, context: LambdaContext) -> dict[str, Any]:
+    session, names = _session(), Names.of(dict(os.environ))
+    configured = load(session, names)
+    settings = configured.settings
+    if settings.aws is None:
+        raise PermanentError(f"The settings in {names.config_parameter} lack [aws].", "Run `daybreak infra deploy`.")
+    if isinstance(asked, Event) and not asked.why(configured.task_arn):
+        return {"ignored": asked.detail_type}
+    watch = Watch(
+        lambda: context.get_remaining_time_in_millis() / 1000, _SPARE_SECONDS + settings.cutover.max_write_pause_seconds
+    )
+    metrics = Metrics(session.client("cloudwatch"), settings.name, settings.aws.environment)
+    with build(settings, watch, ACTOR) as runtime:
+        app = App(runtime, session.client("sns"), metrics, names.notices_topic)
+        if isinstance(asked, Call):
+            # What AWS delivers again bears the same id (developer guide, "Asynchronous invocation").
+            return app.call(asked.model_copy(update={"request": asked.request or context.aws_request_id}))
+        return _look(app, asked, configured)
+
+
+def _look(app: App, event: Event, configured: Configured) -> dict[str, Any]:
+    if event.failure:
+        app.failed(event)
+    return app.look(event.why(configured.task_arn))
 
 
 @cache
-def _ssm() -> SSMClient:
-    """Kept from one invocation to the next."""
-    return open_session("").client("ssm")
-
-
-def _named(event: object) -> str:
-    """What an event calls itself; the rest of it is not for the log."""
-    if not isinstance(event, dict):
-        return type(event).__name__
-    return str(event.get("action") or event.get("detail-type") or "without action and detail-type")
-
-
-def _log_json() -> None:
-    """Log to standard error as JSON. Lambda's own handler on the root logger would write each record again."""
-    logger = logging.getLogger("daybreak")
-    if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonFormatter())
-        logger.addHandler(handler)
-        logger.propagate = False
-        logger.setLevel(os.environ.get("LOG_LEVEL", "INFO"))
+def _session() -> Session:
+    """Kept from one invocation to the next; the settings are not, for they may have been deployed anew."""
+    return open_session("")

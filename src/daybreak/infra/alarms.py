@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from cdktn_provider_aws.cloudwatch_metric_alarm import CloudwatchMetricAlarm, CloudwatchMetricAlarmMetricQuery
 from constructs import Construct
 
+from daybreak.aws.metrics import PHASE_NUMBER, Own
 from daybreak.config.aws import Watch
 from daybreak.infra import metrics
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.controller import Controller
 from daybreak.infra.dms import Dms
-from daybreak.infra.metrics import PHASE_NUMBER, Metric, Own, Role
+from daybreak.infra.metrics import Metric, Role
 from daybreak.infra.notices import Notices
 from daybreak.infra.site import Site
 from daybreak.model import Phase

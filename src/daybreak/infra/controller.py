@@ -23,6 +23,7 @@ from cdktn_provider_aws.sqs_queue import SqsQueue
 from constructs import Construct
 
 from daybreak.config.aws import Controller as Settings
+from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.controller_rights import RightsProps, rights
 from daybreak.infra.dms import Dms
@@ -40,14 +41,12 @@ HANDLER = "daybreak.entry.lambda_handler.handle"
 _TIMEOUT_SECONDS = 900
 # SQS's own limit: time for somebody to look.
 _KEEP_LETTERS_SECONDS = 14 * 86_400
-# AWS's limit on the names of functions and roles, characters.
-_NAME_LIMIT = 64
 
 
 def schedule_name(site: Site) -> str:
     """The rule by which the function is woken while a migration is active. ``events`` makes it; the
     controller turns it on and off."""
-    return site.names.of("poll", _NAME_LIMIT)
+    return site.names.of(SCHEDULE, FUNCTION_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Controller(Construct):
     def __init__(self, scope: Construct, id_: str, props: ControllerProps) -> None:
         super().__init__(scope, id_)
         self._props = props
-        self._name = props.site.names.of("controller", _NAME_LIMIT)
+        self._name = props.site.names.of(FUNCTION, FUNCTION_LIMIT)
         self.dead_letters = SqsQueue(
             self,
             "dead-letters",
@@ -137,11 +136,10 @@ class Controller(Construct):
             "STATE_PARAMETER": props.state.state_parameter.name,
             "CONFIG_PARAMETER": props.state.config_parameter.name,
             "STATE_TABLE": props.state.table.name,
-            # SSM takes its own key for a value that is written without naming one.
-            "STATE_KEY": props.keys.operations.arn,
             "NOTICES_TOPIC": props.notices.topic.arn,
             "SOURCE_SECRET": props.secrets.source.arn,
             "TARGET_SECRET": props.secrets.target.arn,
+            "SCHEDULE": schedule_name(props.site),
             "LOG_LEVEL": "INFO",
         }
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cdktn_provider_aws.cloudwatch_log_group import CloudwatchLogGroup
 from cdktn_provider_aws.sqs_queue import SqsQueue
 
+from daybreak.aws.metrics import NAMESPACE
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.dms import Dms
 from daybreak.infra.encryption import Keys
@@ -21,7 +22,6 @@ from daybreak.infra.secrets import Secrets
 from daybreak.infra.site import Site
 from daybreak.infra.state import State
 
-METRICS_NAMESPACE = "Daybreak"
 # What Lambda does with the role to reach the subnets (Lambda developer guide, "Giving Lambda functions
 # access to resources in an Amazon VPC", required IAM permissions).
 _INTERFACES = (
@@ -138,7 +138,7 @@ def _traffic(props: RightsProps) -> list[Statement]:
 
 
 def _telling(props: RightsProps) -> list[Statement]:
-    only_ours = Condition("StringEquals", "cloudwatch:namespace", (METRICS_NAMESPACE,))
+    only_ours = Condition("StringEquals", "cloudwatch:namespace", (NAMESPACE,))
     rule = props.site.arn("events", f"rule/{props.schedule_name}")
     return [
         Statement("TellPeople", ("sns:Publish",), (props.notices.topic.arn,)),

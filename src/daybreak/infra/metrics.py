@@ -15,34 +15,11 @@ from cdktn_provider_aws.cloudwatch_metric_alarm import (
     CloudwatchMetricAlarmMetricQueryMetric,
 )
 
+from daybreak.aws.metrics import NAMESPACE, Own
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.controller import Controller, schedule_name
-from daybreak.infra.controller_rights import METRICS_NAMESPACE
 from daybreak.infra.dms import Dms
 from daybreak.infra.site import Site
-from daybreak.model import Phase
-
-# What the metric Phase has as its value: the phase's place in the order of the enumeration.
-PHASE_NUMBER = {phase: number for number, phase in enumerate(Phase)}
-
-
-class Own(StrEnum):
-    """What the controller is to publish at each look, while a migration is active.
-
-    ``PHASE`` always; ``LAG_SECONDS`` while streaming or switching, and only where it could be measured; counts
-    when they happen."""
-
-    LAG_SECONDS = "LagSeconds"
-    LAG_BYTES = "LagBytes"
-    RETAINED_WAL_BYTES = "RetainedWalBytes"
-    PHASE = "Phase"
-    READ_WEIGHT = "ReadWeight"
-    WRITER_ON_TARGET = "WriterOnTarget"
-    WRITE_PAUSE_MS = "WritePauseMs"
-    CUTOVER_SUCCESS = "CutoverSuccess"
-    CUTOVER_FAILURE = "CutoverFailure"
-    ROLLBACK = "Rollback"
-    FULL_LOAD_PERCENT = "FullLoadPercent"
 
 
 class Role(StrEnum):
@@ -101,7 +78,7 @@ class Metric:
 def own(site: Site, migration: str, name: Own, statistic: str = "Maximum") -> Metric:
     """A metric of the controller."""
     dimensions = (("Migration", migration), ("Environment", site.names.environment))
-    return Metric(METRICS_NAMESPACE, name.value, dimensions, statistic)
+    return Metric(NAMESPACE, name.value, dimensions, statistic)
 
 
 def aurora(cluster: Aurora, role: Role, name: str, statistic: str = "Average") -> Metric:

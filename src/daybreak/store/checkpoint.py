@@ -57,8 +57,8 @@ class Checkpoint(BaseModel):
 class PublishingStore:
     """``StateStore`` that publishes the record after every change of ``inner``.
 
-    ``parameter`` is a SecureString under the key ``key_id``: written over without naming both, it would
-    come under the account's default key (SSM API, PutParameter). ``lag_seconds`` is asked for the last lag
+    ``parameter`` is a SecureString under the key whose ARN ``key_id`` gives: written over without naming both,
+    it would come under the account's default key (SSM API, PutParameter). ``lag_seconds`` is asked for the last lag
     that was measured, None where none was."""
 
     def __init__(
@@ -66,7 +66,7 @@ class PublishingStore:
         inner: StateStore,
         client: SSMClient,
         parameter: str,
-        key_id: str,
+        key_id: Callable[[], str],
         lag_seconds: Callable[[], float | None],
     ) -> None:
         self._inner = inner
@@ -97,7 +97,7 @@ class PublishingStore:
         try:
             with translated(f"publishing {self._parameter}"):
                 self._client.put_parameter(
-                    Name=self._parameter, Value=text, Type="SecureString", KeyId=self._key_id, Overwrite=True
+                    Name=self._parameter, Value=text, Type="SecureString", KeyId=self._key_id(), Overwrite=True
                 )
         except AdapterError as error:
             _LOG.warning("The checkpoint was not published, the record is not affected: %s", error.message)

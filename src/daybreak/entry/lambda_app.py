@@ -1,0 +1,186 @@
+"""What the function does with a call or an event: it asks for what was wanted, acts on whatever is asked
+for, and tells people and CloudWatch what came of it.
+
+An invocation may die at any point. What it was asked for stands in the record, so the next one goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from daybreak.aws.errors import translated
+from daybreak.aws.metrics import Metrics, Own, measured
+from daybreak.controller import Event as Heard
+from daybreak.controller import outcome
+from daybreak.entry.lambda_calls import Call, Event
+from daybreak.entry.status_report import StatusReport
+from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError, Refused
+from daybreak.milestones import Milestone, milestones
+from daybreak.model import MigrationRecord, Phase, Step, Verb
+from daybreak.schedule import next_share, propose
+from daybreak.wiring import Runtime
+
+if TYPE_CHECKING:
+    from types_boto3_sns import SNSClient
+
+_LOG = logging.getLogger(__name__)
+ACTOR = "the function on AWS"
+_ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
+# Waiting costs money and the schedule comes every minute.
+_PATIENCE_SECONDS = 50.0
+_MOVING = frozenset({Step.ENTER_SWITCHING, Step.ARM, Step.SWITCH})
+
+
+class OutOfTime(DaybreakError):
+    """This invocation ends here; what is asked for stays asked for."""
+
+
+@dataclass
+class Watch:
+    """Hears what the controller does, logs it, and ends the invocation in time by raising OutOfTime."""
+
+    remaining_seconds: Callable[[], float]
+    needed_seconds: float
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _waiting_since: datetime | None = None
+
+    def __call__(self, heard: Heard) -> None:
+        """See ``controller.Listener``."""
+        if heard.kind != "progress":
+            _LOG.info("%s %s %s", heard.kind, heard.step or "", heard.text)
+        if heard.kind == "mark":
+            return
+        if heard.kind == "wait":
+            self._waiting_since = self._waiting_since or self.clock()
+            if (self.clock() - self._waiting_since).total_seconds() > _PATIENCE_SECONDS:
+                raise OutOfTime(f"Still waiting: {heard.text}", "The next invocation goes on.")
+        else:
+            self._waiting_since = None
+        moving = heard.kind == "intend" and heard.step in _MOVING
+        if self.remaining_seconds() < (self.needed_seconds if moving else 10.0):
+            raise OutOfTime("This invocation has too little time left.", "The next one goes on.")
+
+
+@dataclass(frozen=True)
+class App:
+    """One invocation's work on one migration. ``notices_topic`` is where people are told."""
+
+    runtime: Runtime
+    sns: SNSClient
+    metrics: Metrics
+    notices_topic: str
+
+    def call(self, call: Call) -> dict[str, Any]:
+        """Answer a person or a tool. Raises DaybreakError where it was refused or not done."""
+        if call.action == "status":
+            return self._status()
+        if call.action == "check":
+            return {"findings": [asdict(found) for found in self.runtime.preflight()]}
+        if call.action == "postpone":
+            return _short(self.runtime.remote.postpone(call.until))
+        if call.verb is None:
+            return self.look("asked to")
+        percent = self._share(call) if call.verb is Verb.SHIFT else call.percent
+        before = self.runtime.controller.record()
+        if self.runtime.remote.ask(call.verb, percent, call.request).intent is None:
+            return _short(before)  # the end is reached, or this very request was carried out before
+        after = self._serve(before)
+        return _short(after) if after.intent is not None else _short(outcome(after, call.verb))
+
+    def look(self, why: str) -> dict[str, Any]:
+        """Act on what is asked for, or begin what begins by itself; publish how things stand."""
+        _LOG.info("looking: %s", why)
+        controller, settings = self.runtime.controller, self.runtime.settings
+        before = controller.record()
+        if before.version == 0 or before.phase in _ENDED:
+            self._sleep()
+            return _short(before)
+        if before.intent is None:
+            seen = controller.observe(before)
+            proposal = propose(before, seen, settings.policy(), settings.schedule())
+            _LOG.info("by itself: %s", proposal.why)
+            if proposal.intent is not None:
+                self.runtime.remote.ask(proposal.intent.verb, proposal.intent.percent)
+        return _short(self._serve(before))
+
+    def failed(self, event: Event) -> None:
+        """Tell people that DMS says its task failed; what it means is seen at the look that follows."""
+        name = self.runtime.settings.name
+        self._tell(Milestone(f"{name}: the DMS task failed", event.detail.message or event.detail.event_type))
+
+    def _serve(self, before: MigrationRecord) -> MigrationRecord:
+        controller = self.runtime.controller
+        try:
+            controller.serve(take_over=before.owner == ACTOR)
+        except OutOfTime as error:
+            _LOG.info("%s %s", error.message, error.hint)
+        except ControllerAtWork as error:
+            # `daybreak start` on somebody's machine: it acts on what is asked for.
+            _LOG.info("%s It acts on what is asked for.", error.message)
+        finally:
+            after = controller.record()
+            self._publish(before, after)
+        return after
+
+    def _publish(self, before: MigrationRecord, after: MigrationRecord) -> None:
+        """Telling is worth trying and no reason to fail."""
+        told = milestones(before, after)
+        for milestone in told:
+            self._tell(milestone)
+        seen = self.runtime.controller.seen or self.runtime.controller.observe(after)
+        values = measured(after, seen)
+        values |= {Own(one.metric): 1.0 for one in told if one.metric}
+        last = after.last_switchover
+        if last is not None and last != before.last_switchover and last.timings is not None:
+            values[Own.WRITE_PAUSE_MS] = last.timings.write_pause_ms
+        try:
+            self.metrics.publish(values)
+        except AdapterError as error:
+            _LOG.warning("Metrics were not published: %s", error.message)
+        if after.phase in _ENDED:
+            self._sleep()
+
+    def _sleep(self) -> None:
+        try:
+            self.runtime.schedule(False)
+        except AdapterError as error:
+            _LOG.warning("%s", error.message)
+
+    def _tell(self, milestone: Milestone) -> None:
+        _LOG.info("milestone: %s", milestone.subject)
+        try:
+            with translated(f"telling {self.notices_topic}"):
+                self.sns.publish(TopicArn=self.notices_topic, Subject=milestone.subject[:100], Message=milestone.text)
+        except AdapterError as error:
+            _LOG.warning("Nobody was told: %s", error.message)
+
+    def _share(self, call: Call) -> int:
+        if call.percent is not None:
+            return call.percent
+        share = next_share(self.runtime.controller.record(), self.runtime.settings.schedule())
+        if share is None:
+            raise Refused("Every share of cutover.read_schedule was taken.", "Ask for cutover, or name a percent.")
+        return share
+
+    def _status(self) -> dict[str, Any]:
+        controller = self.runtime.controller
+        record = controller.record()
+        seen = controller.observe(record)
+        report = StatusReport.of(record, seen, self.runtime.settings.policy(), self.runtime.store.journal(record.name))
+        return asdict(report)
+
+
+def _short(record: MigrationRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "phase": record.phase,
+        "primary": record.primary,
+        "read_weight": record.read_weight,
+        "under_way": None if record.intent is None else record.intent.verb,
+        "last_error": record.last_error,
+        "postponed_until": record.postponed_until,
+        "version": record.version,
+    }

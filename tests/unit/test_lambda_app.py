@@ -1,0 +1,282 @@
+"""The function over two imaginary servers: what it does with calls and looks, what it tells, and what remains
+of it when an invocation dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pydantic import SecretStr
+from simulation import NAME, Hook, Simulation, kill_at, no_hook, on, ready
+
+from daybreak.aws.metrics import Metrics, Own
+from daybreak.config import Cutover, Server, Settings
+from daybreak.controller import Event as Heard
+from daybreak.entry.lambda_app import ACTOR, App, OutOfTime, Watch
+from daybreak.entry.lambda_calls import Call, Event, parse
+from daybreak.errors import ControllerAtWork, Refused, TransientError
+from daybreak.memory_world import Killed
+from daybreak.model import Phase, Side, Step, Verb
+from daybreak.remote import Remote
+from daybreak.wiring import Runtime
+
+
+@dataclass
+class Cloud:
+    """What was told and published; ``broken`` refuses both."""
+
+    subjects: list[str] = field(default_factory=list)
+    values: list[dict[Own, float]] = field(default_factory=list)
+    asleep: bool = False
+    broken: bool = False
+
+    def publish(self, **message: str) -> None:
+        if self.broken:
+            raise TransientError("busy", "Wait.")
+        self.subjects.append(message["Subject"])
+
+    def put_metric_data(self, **data: Any) -> None:
+        if self.broken:
+            raise TransientError("busy", "Wait.")
+        assert data["Namespace"] == "Daybreak"
+        assert {one["Name"] for one in data["MetricData"][0]["Dimensions"]} == {"Migration", "Environment"}
+        self.values.append({Own(one["MetricName"]): one["Value"] for one in data["MetricData"]})
+
+    @property
+    def last(self) -> dict[Own, float]:
+        return self.values[-1]
+
+
+@dataclass
+class Function:
+    """The function, invocation after invocation."""
+
+    simulation: Simulation
+    cloud: Cloud = field(default_factory=Cloud)
+    settings: Settings = field(default_factory=lambda: settings())
+    remaining_seconds: float = 900.0
+
+    @contextmanager
+    def invocation(self, hook: Hook = no_hook) -> Iterator[App]:
+        """One invocation in a process of its own."""
+        simulation = self.simulation
+        watch = Watch(lambda: self.remaining_seconds, 70.0, simulation.world.clock)
+        controller, process = simulation.controller(hook, watch, ACTOR)
+        remote = Remote(NAME, simulation.store, watch, simulation.router.refuse_shift, clock=simulation.world.clock)
+        runtime = Runtime(
+            self.settings, simulation.store, cast(Any, None), cast(Any, None), simulation.router, cast(Any, None),
+            tuple, controller, remote, True, self._schedule,
+        )  # fmt: skip
+        client = cast(Any, self.cloud)
+        try:
+            yield App(runtime, client, Metrics(client, NAME, "test"), "arn:topic")
+        finally:
+            process.close()
+
+    def _schedule(self, awake: bool) -> None:
+        self.cloud.asleep = not awake
+
+    def call(self, hook: Hook = no_hook, **request: object) -> dict[str, Any]:
+        asked = parse(request)
+        assert isinstance(asked, Call)
+        with self.invocation(hook) as app:
+            return app.call(asked)
+
+    def look(self, hook: Hook = no_hook) -> dict[str, Any]:
+        with self.invocation(hook) as app:
+            return app.look("the schedule")
+
+
+def settings(**cutover: object) -> Settings:
+    server = Server(dsn=SecretStr("postgresql://d@h/p"), password=None, peer_host="", peer_port=0)
+    return Settings(name=NAME, source=server, target=server, cutover=Cutover(**cutover))  # type: ignore[arg-type]
+
+
+# --- calls
+
+
+def test_a_cutover_and_back() -> None:
+    function = Function(ready())
+    answer = function.call(action="cutover")
+    assert (answer["phase"], answer["primary"], answer["under_way"]) == (Phase.STREAMING, Side.TARGET, None)
+    assert function.cloud.subjects == [f"{NAME}: the target is the primary now"]
+    assert function.cloud.last[Own.CUTOVER_SUCCESS] == 1.0
+    assert function.cloud.last[Own.WRITER_ON_TARGET] == 1.0
+    assert Own.WRITE_PAUSE_MS in function.cloud.last
+    assert function.call(action="rollback")["primary"] is Side.SOURCE
+    assert function.cloud.last[Own.ROLLBACK] == 1.0
+    assert function.simulation.record.owner == ACTOR
+    function.simulation.assert_in_step()
+
+
+def test_one_share_after_the_other_and_then_none() -> None:
+    function = Function(ready(), settings=settings(read_schedule=(20, 100)))
+    assert [function.call(action="shift")["read_weight"] for _ in range(2)] == [20, 100]
+    with pytest.raises(Refused, match="Every share"):
+        function.call(action="shift")
+    assert function.call(action="shift", weight=0)["read_weight"] == 0
+    assert f"{NAME}: 20% of reads go to the target" in function.cloud.subjects
+
+
+def test_a_refusal_is_an_error_and_told() -> None:
+    simulation = ready()
+    simulation.world[Side.SOURCE].prepared_transactions = 1
+    function = Function(simulation, settings=settings(gate_patience_seconds=1))
+    with pytest.raises(Refused, match="prepared"):
+        function.call(action="cutover")
+    assert function.cloud.subjects == [f"{NAME}: something was refused"]
+    simulation.assert_in_step()
+
+
+def test_a_request_that_is_delivered_again_is_carried_out_once() -> None:
+    function = Function(ready())
+    function.call(action="cutover", request="r-1")
+    function.call(action="rollback", request="r-2")
+    assert function.call(action="cutover", request="r-1")["primary"] is Side.SOURCE
+    assert function.simulation.record.switchovers == 2
+    assert function.call(action="cutover", request="r-3")["primary"] is Side.TARGET
+
+
+def test_status_and_postponing() -> None:
+    function = Function(ready(), settings=settings(mode="automatic"))
+    assert function.call(action="status")["phase"] == Phase.STREAMING
+    until = function.simulation.world.now + timedelta(hours=1)
+    assert function.call(action="postpone", until=until.isoformat())["postponed_until"] == until
+    assert function.look()["read_weight"] == 0
+    assert function.call(action="postpone")["postponed_until"] is None
+    assert function.look()["read_weight"] == 20
+
+
+# --- looking
+
+
+def test_a_look_publishes_how_things_stand() -> None:
+    function = Function(ready())
+    function.look()
+    assert function.cloud.last[Own.LAG_SECONDS] == 0.0
+    assert function.cloud.last[Own.PHASE] == 2
+    assert function.cloud.subjects == []
+
+
+def test_lag_that_cannot_be_measured_is_no_number() -> None:
+    function = Function(ready())
+    function.simulation.world.stop(Side.TARGET)
+    function.look()
+    assert Own.LAG_SECONDS not in function.cloud.last
+
+
+def test_in_automatic_mode_everything_happens_by_itself() -> None:
+    simulation = Simulation().through(Verb.START)
+    function = Function(simulation, settings=settings(mode="automatic", soak_seconds=60))
+    for _ in range(12):
+        simulation.world.sleep(60)
+        function.look()
+    assert simulation.record.primary is Side.TARGET
+    assert [subject.split(": ")[1] for subject in function.cloud.subjects] == [
+        *(f"{share}% of reads go to the target" for share in (20, 50, 80, 100)),
+        "the target is the primary now",
+    ]
+
+
+def test_after_the_end_it_sleeps() -> None:
+    function = Function(ready(Verb.CUTOVER))
+    function.call(action="finish")
+    assert function.cloud.asleep
+    function.cloud.asleep = False
+    function.look()
+    assert function.cloud.asleep
+
+
+def test_before_the_start_nothing_is_done() -> None:
+    function = Function(Simulation())
+    assert function.look()["phase"] is Phase.PLANNED
+    assert function.cloud.values == []
+
+
+def test_telling_that_fails_harms_nothing() -> None:
+    function = Function(ready(), Cloud(broken=True))
+    assert function.call(action="cutover")["primary"] is Side.TARGET
+    function.simulation.assert_in_step()
+
+
+def test_a_failed_task_is_told() -> None:
+    function = Function(ready())
+    event = Event.model_validate(
+        {
+            "detail-type": "DMS Replication Task State Change",
+            "source": "aws.dms",
+            "detail": {"category": "Failure", "detailMessage": "Last Error ODBC general error."},
+        }
+    )
+    with function.invocation() as app:
+        app.failed(event)
+    assert function.cloud.subjects == [f"{NAME}: the DMS task failed"]
+
+
+# --- invocations that end too soon
+
+
+@pytest.mark.parametrize("number", range(45))
+@pytest.mark.parametrize("verb", [Verb.CUTOVER, Verb.ROLLBACK])
+def test_killed_anywhere_the_next_look_goes_on(verb: Verb, number: int) -> None:
+    function = Function(ready(*([Verb.CUTOVER] if verb is Verb.ROLLBACK else [])))
+    function.simulation.store.load(NAME)
+    try:
+        function.call(kill_at(number), action=str(verb))
+    except Killed:
+        function.look()
+    expected = Side.TARGET if verb is Verb.CUTOVER else Side.SOURCE
+    asked = any(entry.event == f"asked: {verb}" for entry in function.simulation.store.journal(NAME)[-60:])
+    assert function.simulation.record.primary is expected or not asked
+    function.simulation.assert_in_step()
+
+
+def test_with_too_little_time_nothing_is_begun_and_the_next_look_does_it() -> None:
+    function = Function(ready(), remaining_seconds=40.0)
+    answer = function.call(action="cutover")
+    assert (answer["under_way"], answer["primary"]) == (Verb.CUTOVER, Side.SOURCE)
+    function.simulation.assert_sound()
+    function.remaining_seconds = 900.0
+    assert function.look()["primary"] is Side.TARGET
+
+
+def test_a_long_wait_is_left_to_the_schedule() -> None:
+    function = Function(ready())
+    function.simulation.router.use_names(300)
+    looks = 0
+    answer = function.call(action="cutover")
+    while answer["under_way"]:
+        looks += 1
+        assert looks < 10
+        answer = function.look()
+    assert looks > 2
+    assert answer["primary"] is Side.TARGET
+
+
+def test_somebody_at_work_elsewhere_is_left_to_act_on_it() -> None:
+    function = Function(ready())
+
+    def rival() -> None:
+        raise ControllerAtWork("daybreak start runs", "Wait.")
+
+    answer = function.call(on("claim: begin", rival), action="cutover")
+    assert answer["under_way"] in {Verb.CUTOVER, None}
+
+
+def test_what_is_heard_ends_the_invocation_in_time_but_never_the_hot_part() -> None:
+    remaining = SimpleNamespace(seconds=500.0)
+    watch = Watch(lambda: remaining.seconds, 70.0)
+    watch(Heard("intend", Step.SWITCH))
+    remaining.seconds = 69.0
+    watch(Heard("intend", Step.SETTLE))
+    with pytest.raises(OutOfTime):
+        watch(Heard("intend", Step.SWITCH))
+    remaining.seconds = 0.0
+    watch(Heard("mark", Step.SWITCH, "committed"))
+    with pytest.raises(OutOfTime):
+        watch(Heard("done", Step.SETTLE))
