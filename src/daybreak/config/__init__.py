@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daybreak.config.aws import Aws
@@ -101,6 +101,12 @@ class InfraSettings(_File):
     """The same file as the infrastructure reads it: AWS is needed, and the target need not exist yet."""
 
     aws: Aws
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_target(cls, values: dict[str, object]) -> dict[str, object]:
+        # Its password may name a secret that the stack has yet to make, or has just destroyed.
+        return {key: value for key, value in values.items() if key != "target"}
 
 
 _Kind = TypeVar("_Kind", bound=_File)

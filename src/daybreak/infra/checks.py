@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from daybreak.aws.errors import error_code, translated
 from daybreak.config import InfraSettings
+from daybreak.config.names import Names
 from daybreak.errors import AdapterError, ConfigError, Finding, Severity
 from daybreak.infra.terraform import find_terraform
 
@@ -161,7 +162,7 @@ def _dms_offer(settings: InfraSettings, session: Session) -> Iterator[Finding]:
 def _account_roles(settings: InfraSettings, session: Session) -> Iterator[Finding]:
     """DMS's two roles, which an account has once, are made here or are there already, but not both."""
     iam = session.client("iam")
-    ours = {"Migration": settings.name, "Environment": settings.aws.environment}
+    ours = Names(settings.name, settings.aws.environment).tags()
     for name in _ACCOUNT_ROLES:
         try:
             role = iam.get_role(RoleName=name)["Role"]

@@ -179,8 +179,7 @@ def source_server(server: Server) -> SourceServer:
 
 
 def _tags(settings: InfraSettings) -> dict[str, str]:
-    own = {"daybreak:migration": settings.name, "daybreak:environment": settings.aws.environment}
-    return {**settings.aws.tags, **own}
+    return {**settings.aws.tags, **Names(settings.name, settings.aws.environment).tags()}
 
 
 def _backend(stack: DaybreakStack, settings: InfraSettings) -> None:

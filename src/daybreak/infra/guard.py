@@ -1,0 +1,68 @@
+"""Whether the stack may go: not while a migration needs it, and not while applications write to its cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daybreak.aws.errors import translated
+from daybreak.errors import AdapterError, Refused
+from daybreak.model import Phase, Side
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+
+_AT_REST = frozenset({Phase.PLANNED, Phase.FINISHED, Phase.ABORTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one witness says of the migration; ``where`` names the witness."""
+
+    where: str
+    phase: str
+    primary: str
+
+    @property
+    def reason(self) -> str:
+        """Why the stack is needed; empty where it isn't."""
+        if self.primary == Side.TARGET:
+            return f"the cluster takes the application's writes ({self.where})"
+        if self.phase not in _AT_REST:
+            return f"the migration is {self.phase} ({self.where})"
+        return ""
+
+
+def published(parameter: str, session: Session) -> Standing | None:
+    """What the state parameter in SSM says; None where there is none, so nothing was deployed.
+
+    Raises Refused where it can't be read: then nobody knows."""
+    ssm = session.client("ssm")
+    try:
+        with translated(f"reading {parameter}"):
+            try:
+                text = ssm.get_parameter(Name=parameter, WithDecryption=True)["Parameter"]["Value"]
+            except ssm.exceptions.ParameterNotFound:
+                return None
+        found = json.loads(text)
+        return Standing(f"SSM parameter {parameter}", str(found["phase"]), str(found["primary"]))
+    except AdapterError as error:
+        raise Refused(f"Nobody can tell whether the stack is in use: {error.message}", error.hint) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(
+            f"Nobody can tell whether the stack is in use: {parameter} is not what Daybreak wrote ({error}).",
+            "See `daybreak status`.",
+        ) from error
+
+
+def refuse_while_needed(standings: Iterable[Standing], name: str) -> None:
+    """Raise Refused where the migration ``name`` or the application still needs the stack."""
+    reasons = [one.reason for one in standings if one.reason]
+    if reasons:
+        raise Refused(
+            f"The stack is in use: {'; '.join(reasons)}.",
+            "Roll back and `daybreak abort`, or finish and move the cluster out of Daybreak's hands, first. "
+            f"To destroy it all the same, data included: `daybreak infra destroy --even-while-active {name}`.",
+        )
