@@ -80,11 +80,8 @@ class Routing(Construct):
     def __init__(self, scope: Construct, id_: str, props: RoutingProps) -> None:
         super().__init__(scope, id_)
         self._props = props
-        zone = props.settings.zone_name
-        self.writer_name = f"db-rw.{zone}"
-        self.reader_name = f"db-ro.{zone}"
-        self.source_direct = f"db-source.{zone}"
-        self.target_direct = f"db-target.{zone}"
+        self.writer_name, self.reader_name = props.settings.writer_name, props.settings.reader_name
+        self.source_direct, self.target_direct = props.settings.source_name, props.settings.target_name
         self.zone_id = self._existing_zone() if props.settings.zone_id else self._new_zone()
         records = self._records()
         check(records)

@@ -1,24 +1,36 @@
 """moto's Route 53, mended where it takes what AWS refuses.
 
 moto 5.2.5 deletes every record of a zone that has the set identifier of the one that is to go, applies half
-of a batch, and accepts weights above 255, weighted records beside others and weighted records of unlike
-TTLs. Source: Route 53 API Reference, ChangeResourceRecordSets and ResourceRecordSet."""
+of a batch, accepts weights above 255, weighted records beside others and weighted records of unlike TTLs, and
+takes a zone for public that was made with a VPC only, as Terraform makes them. Source: Route 53 API Reference,
+ChangeResourceRecordSets, ResourceRecordSet and CreateHostedZone."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.route53.exceptions import DnsNameInvalidForZone, InvalidActionValue, Route53ClientError
 from moto.route53.models import RecordSet, Route53Backend
+from moto.route53.responses import Route53
 
 _HEAVIEST = 255
 _Key = tuple[str, str, str]
+_create_as_asked = Route53.create_hosted_zone
 
 
 def mend() -> None:
-    """Put the mended part into moto."""
-    setattr(Route53Backend, _change_resource_record_sets.__name__.removeprefix("_"), _change_resource_record_sets)
+    """Put the mended parts into moto."""
+    for owner, mended in ((Route53, _create_hosted_zone), (Route53Backend, _change_resource_record_sets)):
+        setattr(owner, mended.__name__.removeprefix("_"), mended)
+
+
+def _create_hosted_zone(response: Route53) -> ActionResult:
+    """A zone with a VPC is private, whether the request says so or not."""
+    if "VPC" in response.params:
+        response.params["HostedZoneConfig"] = {**response.params.get("HostedZoneConfig", {}), "PrivateZone": True}
+    return _create_as_asked(response)
 
 
 def _change_resource_record_sets(backend: Route53Backend, zoneid: str, change_list: list[dict[str, Any]]) -> None:
