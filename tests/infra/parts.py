@@ -101,4 +101,6 @@ class Parts:
             reader_name=routing.reader_name,
             task_arn=self.dms.task.replication_task_arn if self.dms else None,
             max_lag_seconds=1.0,
+            settings={},
+            tls={},
         )

@@ -35,7 +35,7 @@ _ARM = Target("3.13", "aarch64", 34)
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """The package for this machine."""
-    return build_package(_HERE, tmp_path_factory.mktemp("package") / "controller.zip")
+    return build_package(_HERE, tmp_path_factory.mktemp("package") / "controller.zip", {})
 
 
 @pytest.fixture(scope="module")
@@ -48,62 +48,101 @@ def unpacked(built: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parameter_store() -> Iterator[dict[str, str]]:
-    """An emulated SSM with a published state; gives the environment that leads there."""
+def cloud() -> Iterator[dict[str, str]]:
+    """Emulated AWS with what a deployment published, and servers that nobody started; gives the function's
+    environment."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "123456789012",
-        "AWS_SECRET_ACCESS_KEY": "emulated",
+    access = {"AWS_ACCESS_KEY_ID": "123456789012", "AWS_SECRET_ACCESS_KEY": "emulated"}
+    session = boto3.Session(access["AWS_ACCESS_KEY_ID"], access["AWS_SECRET_ACCESS_KEY"], region_name="eu-central-1")
+    url = f"http://{host}:{port}"
+    session.client("ssm", endpoint_url=url).put_parameter(
+        Name="/migration/test/config", Type="SecureString", Value=json.dumps({"settings": _SETTINGS, "tls": {}})
+    )
+    vault = session.client("secretsmanager", endpoint_url=url)
+    arns = [vault.create_secret(Name=side, SecretString=json.dumps(_SECRET))["ARN"] for side in ("source", "target")]
+    session.client("dynamodb", endpoint_url=url).create_table(
+        TableName="state",
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("migration", "item")],
+        KeySchema=[{"AttributeName": "migration", "KeyType": "HASH"}, {"AttributeName": "item", "KeyType": "RANGE"}],
+    )
+    yield {
+        **access,
+        "AWS_ENDPOINT_URL": url,
         "AWS_REGION": "eu-central-1",
         "AWS_DEFAULT_REGION": "eu-central-1",
         "NO_PROXY": host,
         "no_proxy": host,
+        "CONFIG_PARAMETER": "/migration/test/config",
+        "SOURCE_SECRET": arns[0],
+        "TARGET_SECRET": arns[1],
+        "STATE_TABLE": "state",
+        "NOTICES_TOPIC": "arn:aws:sns:eu-central-1:123456789012:topic",
+        "SCHEDULE": "poll",
     }
-    client = boto3.client(
-        "ssm",
-        region_name="eu-central-1",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id="123456789012",
-        aws_secret_access_key="emulated",
-    )
-    client.put_parameter(Name="/migration/test/state", Type="SecureString", Value='{"phase": "streaming"}')
-    client.put_parameter(Name="/migration/broken/state", Type="SecureString", Value="by hand")
-    yield environment
     server.stop()
 
 
-def _invoke(
-    content: Path, environment: dict[str, str], event: object, parameter: str = "/migration/test/state"
-) -> subprocess.CompletedProcess[str]:
+_SETTINGS = {
+    "name": "payments",
+    "aws": {
+        "environment": "test",
+        "region": "eu-central-1",
+        "network": {"vpc_cidr": "10.60.0.0/16"},
+        "aurora": {"engine_version": "17.5"},
+        "routing": {"zone_name": "payments.internal"},
+    },
+}
+_SECRET = {
+    "engine": "postgres",
+    "host": "127.0.0.1",
+    "port": 1,
+    "dbname": "payments",
+    "username": "daybreak",
+    "password": "tell-nobody",
+}
+
+
+def _invoke(content: Path, environment: dict[str, str], event: object) -> subprocess.CompletedProcess[str]:
     """Call the handler as Lambda does, in a Python that knows the standard library and ``content`` only."""
     script = f"""
         import json, sys
         sys.path.insert(0, {str(content)!r})
         from daybreak.entry.lambda_handler import handle
-        print(json.dumps(handle({event!r}, None)))
+        class Context:
+            aws_request_id = "r-1"
+            def get_remaining_time_in_millis(self): return 900_000
+        print("answer " + json.dumps(handle({event!r}, Context())))
     """
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", textwrap.dedent(script)],
-        env={"PATH": os.environ["PATH"], "STATE_PARAMETER": parameter, **environment},
+        env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+    assert "tell-nobody" not in done.stdout + done.stderr
+    return done
+
+
+def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[-1].removeprefix("answer "))
+    return found
 
 
 def test_same_content_gives_same_bytes(built: Package) -> None:
-    again = build_package(_HERE, built.path.with_name("again.zip"))
+    again = build_package(_HERE, built.path.with_name("again.zip"), {})
     assert again.path.read_bytes() == built.path.read_bytes()
     assert again.size == built.size == built.path.stat().st_size
 
 
 def test_an_unchanged_package_is_not_written_again(built: Package) -> None:
     before = built.path.stat()
-    build_package(_HERE, built.path)
+    build_package(_HERE, built.path, {})
     assert built.path.stat().st_mtime_ns == before.st_mtime_ns
 
 
@@ -137,42 +176,63 @@ def test_package_holds_nothing_of_this_machine(built: Package) -> None:
         assert not [name for name in ours if root in archive.read(name)]
 
 
-def test_packaged_handler_returns_the_published_state(unpacked: Path, parameter_store: dict[str, str]) -> None:
-    result = _invoke(unpacked, parameter_store, {"action": "status"})
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == {"phase": "streaming"}
-    (line,) = result.stderr.splitlines()
-    assert json.loads(line)["message"] == "status was asked for"
+def test_packaged_handler_says_how_the_migration_stands(unpacked: Path, cloud: dict[str, str]) -> None:
+    done = _invoke(unpacked, cloud, {"action": "status"})
+    answer = _answer(done)
+    assert answer["phase"] == "planned"
+    assert "127.0.0.1" in str(answer["servers"]), "the server that does not answer is named"
+    first = json.loads(done.stdout.splitlines()[0])
+    assert (first["message"], first["what"], first["function_request_id"]) == ("asked", "status", "r-1")
+
+
+def test_an_event_of_somebody_else_is_left_alone(unpacked: Path, cloud: dict[str, str]) -> None:
+    event = {"source": "aws.dms", "detail-type": "DMS Replication Task State Change", "resources": ["arn:other"]}
+    assert _answer(_invoke(unpacked, cloud, event)) == {"ignored": "DMS Replication Task State Change"}
 
 
 @pytest.mark.parametrize(
-    "event",
+    ("event", "why"),
     [
-        {"action": "cutover"},
-        {"action": "status", "force": True},
-        {"source": "aws.dms", "detail-type": "DMS Replication Task State Change", "detail": {}},
-        {},
-        None,
+        ({"action": "cutover"}, "Nothing has been started yet"),
+        ({"action": "status", "force": True}, "force: Extra inputs"),
+        ({"action": "shift", "weight": 101}, "less than or equal to 100"),
+        ({}, "action: Field required"),
+        (None, "the request"),
     ],
 )
-def test_everything_else_fails_for_the_caller(unpacked: Path, parameter_store: dict[str, str], event: object) -> None:
-    result = _invoke(unpacked, parameter_store, event)
-    assert result.returncode != 0
-    assert "not available in this version" in result.stderr
-    assert "command line" in result.stderr
-    assert json.loads(result.stderr.splitlines()[0])["level"] == "ERROR"
+def test_what_cannot_be_done_fails_for_the_caller(
+    unpacked: Path, cloud: dict[str, str], event: object, why: str
+) -> None:
+    done = _invoke(unpacked, cloud, event)
+    assert done.returncode != 0
+    assert why in done.stderr
+    assert any(json.loads(line)["level"] == "ERROR" for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize(
-    ("parameter", "message"),
-    [("/migration/absent/state", "ParameterNotFound"), ("/migration/broken/state", "holds no JSON object")],
+    ("change", "message"),
+    [
+        ({"CONFIG_PARAMETER": "/absent"}, "ParameterNotFound"),
+        ({"SOURCE_SECRET": "absent"}, "secret absent"),
+        ({"STATE_TABLE": ""}, "environment lacks STATE_TABLE"),
+    ],
 )
-def test_an_unreadable_state_fails_for_the_caller(
-    unpacked: Path, parameter_store: dict[str, str], parameter: str, message: str
+def test_what_was_not_deployed_is_named(
+    unpacked: Path, cloud: dict[str, str], change: dict[str, str], message: str
 ) -> None:
-    result = _invoke(unpacked, parameter_store, {"action": "status"}, parameter)
-    assert result.returncode != 0
-    assert message in result.stderr
+    done = _invoke(unpacked, {**cloud, **change}, {"action": "status"})
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_files_travel_under_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "needed", lambda _target: ())
+    (tmp_path / "ca.pem").write_text("PEM")
+    made = build_package(_HERE, tmp_path / "controller.zip", {"ca/target.pem": tmp_path / "ca.pem"})
+    with zipfile.ZipFile(made.path) as archive:
+        assert archive.read("ca/target.pem") == b"PEM"
+    with pytest.raises(ConfigError, match=r"absent\.pem can't be read"):
+        build_package(_HERE, tmp_path / "controller.zip", {"ca/target.pem": tmp_path / "absent.pem"})
 
 
 def test_another_platform_gets_its_own_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +292,7 @@ def test_a_dependency_that_is_missing_here_is_named(monkeypatch: pytest.MonkeyPa
 def test_a_package_too_large_for_lambda_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "_LIMIT", 10)
     with pytest.raises(ConfigError, match="Lambda takes"):
-        build_package(_HERE, tmp_path / "controller.zip")
+        build_package(_HERE, tmp_path / "controller.zip", {})
 
 
 def _wheel(directory: Path, tag: str, native: bytes) -> None:

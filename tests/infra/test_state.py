@@ -27,6 +27,8 @@ _CONFIGURATION = StateConfiguration(
     reader_name="db-ro.payments.internal",
     task_arn="arn:aws:dms:eu-central-1:123456789012:task:payments-task-test",
     max_lag_seconds=1.0,
+    settings={"name": "payments"},
+    tls={"target": {"sslmode": "verify-full"}},
 )
 
 

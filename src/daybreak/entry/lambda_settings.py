@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg.conninfo
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+import daybreak
 from daybreak.aws.errors import translated
 from daybreak.config import Settings
 from daybreak.errors import PermanentError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from boto3.session import Session
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
+_AUTHORITIES = Path(daybreak.__file__).parents[1] / "ca"
 _AGAIN = "Run `daybreak infra deploy`, which writes it."
 
 
@@ -96,6 +99,9 @@ def _server(session: Session, arn: str, tls: dict[str, str]) -> dict[str, object
     with translated(f"reading secret {arn}"):
         text = session.client("secretsmanager").get_secret_value(SecretId=arn).get("SecretString", "")
     found = _valid(_Secret, text, f"secret {arn}")
+    root = tls.get("sslrootcert", "")
+    if root.endswith(".pem"):  # the package has it
+        tls = {**tls, "sslrootcert": str(_AUTHORITIES / root)}
     dsn = psycopg.conninfo.make_conninfo(
         host=found.host, port=found.port, dbname=found.dbname, user=found.username, **tls
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from daybreak.config import InfraSettings
 from daybreak.infra.package import build_package
+from daybreak.infra.published import published
 
 _PACKAGE = "package.zip"
 
@@ -26,7 +27,8 @@ def synthesise(settings: InfraSettings, directory: Path) -> Path:
 
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory.chmod(0o700)
-    package = build_package(settings.aws.controller, directory / _PACKAGE)
+    authorities = published(settings).authorities
+    package = build_package(settings.aws.controller, directory / _PACKAGE, authorities)
     synthesised = directory / "stacks" / STACK
     shutil.rmtree(synthesised / "assets", ignore_errors=True)
     app = App(outdir=str(directory))

@@ -90,16 +90,18 @@ class Target:
         }
 
 
-def build_package(settings: Controller, path: Path) -> Package:
+def build_package(settings: Controller, path: Path, files: Mapping[str, Path]) -> Package:
     """Write the package for ``settings`` to ``path``; a file with the same bytes is left as it is.
 
-    Raises ConfigError where a dependency is not installed here or the package is too large for Lambda,
-    PermanentError with uv's words where it cannot fetch a wheel."""
+    ``files`` are added under the names given. Raises ConfigError where one can't be read, a dependency is not
+    installed here or the package is too large for Lambda, PermanentError with uv's words where it cannot
+    fetch a wheel."""
     target = Target.of(settings)
     libraries = needed(target)
     copied = target.is_here and all(runs_on(one, target) for one in libraries)
     content = dict(own_files())
     content.update(installed_files(libraries) if copied else fetched_files(libraries, target))
+    content.update(_read(files))
     data = zipped(content)
     if len(data) > _LIMIT:
         raise ConfigError(
@@ -111,6 +113,14 @@ def build_package(settings: Controller, path: Path) -> Package:
         path.write_bytes(data)
     _LOG.info("The controller's package has %.1f MB (%d files).", len(data) / 2**20, len(content))
     return Package(path, len(data))
+
+
+def _read(files: Mapping[str, Path]) -> Iterator[tuple[str, bytes]]:
+    for name, path in files.items():
+        try:
+            yield name, path.expanduser().read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{path} can't be read: {error.strerror}.", "Mend its name in daybreak.toml.") from error
 
 
 def needed(target: Target) -> tuple[Distribution, ...]:

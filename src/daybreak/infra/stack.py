@@ -25,6 +25,7 @@ from daybreak.infra.encryption import Keys, KeysProps
 from daybreak.infra.events import Events, EventsProps
 from daybreak.infra.network import Network, NetworkProps
 from daybreak.infra.notices import Notices, NoticesProps
+from daybreak.infra.published import published
 from daybreak.infra.routing import Routing, RoutingProps
 from daybreak.infra.secrets import Secrets, SecretsProps, SourceServer
 from daybreak.infra.site import Site
@@ -101,6 +102,7 @@ class DaybreakStack(TerraformStack):
         return _Data(network, keys, aurora, secrets, Dms(self, "dms", props) if with_dms else None)
 
     def _configuration(self, data: _Data, routing: Routing) -> StateConfiguration:
+        told = published(self._settings)
         return StateConfiguration(
             migration=self._settings.name,
             engine=self._settings.replication.engine,
@@ -114,6 +116,8 @@ class DaybreakStack(TerraformStack):
             reader_name=routing.reader_name,
             task_arn=None if data.dms is None else data.dms.task.replication_task_arn,
             max_lag_seconds=self._settings.cutover.max_lag_seconds,
+            settings=told.settings,
+            tls=told.tls,
         )
 
     def _controller(self, data: _Data, routing: Routing, state: State, notices: Notices, package: Path) -> Controller:

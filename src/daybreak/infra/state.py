@@ -6,7 +6,9 @@ and never touches its value again. That of the configuration is Terraform's."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from cdktn import TerraformResourceLifecycle, Token
 from cdktn_provider_aws.dynamodb_table import (
@@ -44,7 +46,8 @@ _NOTHING_YET = {
 class StateConfiguration:
     """What the controller and people look up: who talks to whom, and when a switchover may begin.
 
-    ``task_arn`` is None without DMS. ``max_lag_seconds`` is the lag above which no switchover begins."""
+    ``task_arn`` is None without DMS. ``max_lag_seconds`` is the lag above which no switchover begins.
+    ``settings`` and ``tls`` are what the controller works with (``published``)."""
 
     migration: str
     engine: str
@@ -58,6 +61,8 @@ class StateConfiguration:
     reader_name: str
     task_arn: str | None
     max_lag_seconds: float
+    settings: Mapping[str, Any]
+    tls: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

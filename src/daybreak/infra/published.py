@@ -1,0 +1,65 @@
+"""What the function on AWS is told of daybreak.toml: everything that moving a migration takes, and no secret.
+
+Servers are left out (their secrets say where they are) but for how their certificates are verified; the
+authorities themselves travel in the package. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daybreak.config import InfraSettings
+from daybreak.model import Side
+
+# Where the package has them; ``entry.lambda_settings`` looks there.
+_DIRECTORY = "ca"
+_ELSEWHERE = {
+    "source": True,
+    "target": True,
+    "state": True,
+    "replication": {"client_bin", "jobs"},
+    "traffic": {"pgbouncer"},
+    "aws": {"dms", "terraform", "watch", "controller", "tags"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """``settings`` in the form of daybreak.toml, ``tls`` as libpq's keywords for each side, and the files that
+    go into the package, by their names there."""
+
+    settings: Mapping[str, Any]
+    tls: Mapping[str, Mapping[str, str]]
+    authorities: Mapping[str, Path]
+
+
+def published(settings: InfraSettings) -> Published:
+    """What is told of ``settings``. Keys and certificates of clients are not: they are secrets."""
+    told = settings.model_dump(mode="json", exclude_defaults=True, exclude=_ELSEWHERE)
+    tls, authorities = {}, {}
+    for side, (keywords, authority) in _verification(settings).items():
+        if authority is not None:
+            name = f"{side}.pem"
+            keywords = {**keywords, "sslrootcert": name}
+            authorities[f"{_DIRECTORY}/{name}"] = authority
+        tls[str(side)] = keywords
+    return Published(told, tls, authorities)
+
+
+def _verification(settings: InfraSettings) -> dict[Side, tuple[dict[str, str], Path | None]]:
+    """For each side the keywords, and the file of the authority that is trusted."""
+    authority = settings.aws.dms.target_ca_file
+    return {
+        Side.SOURCE: _of(settings.source.parameters()),
+        Side.TARGET: ({"sslmode": "verify-full" if authority else "require"}, authority),
+    }
+
+
+def _of(parameters: Mapping[str, str]) -> tuple[dict[str, str], Path | None]:
+    keywords = {key: parameters[key] for key in ("sslmode", "sslnegotiation") if key in parameters}
+    root = parameters.get("sslrootcert", "")
+    if root == "system":
+        return {**keywords, "sslrootcert": root}, None
+    return keywords, Path(root) if root else None
