@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from daybreak.errors import Refused
 from daybreak.gates import gates
 from daybreak.model import Intent, MigrationRecord, Observation, Phase, Policy, Schedule, Side, Verb
 
@@ -47,6 +48,14 @@ def propose(record: MigrationRecord, seen: Observation, policy: Policy, schedule
 def next_share(record: MigrationRecord, schedule: Schedule) -> int | None:
     """The first share of the schedule above the present one; None after the last."""
     return next((share for share in schedule.shares if share > record.read_weight), None)
+
+
+def share_to_take(record: MigrationRecord, schedule: Schedule) -> int:
+    """The next share, for whoever asks for one step of the schedule; raises Refused after the last."""
+    share = next_share(record, schedule)
+    if share is None:
+        raise Refused("Every share of cutover.read_schedule was taken.", "Ask for cutover, or name a share.")
+    return share
 
 
 def _nothing_begins(record: MigrationRecord, seen: Observation, schedule: Schedule) -> str:

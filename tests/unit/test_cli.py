@@ -280,6 +280,18 @@ def test_a_rival_is_left_alone_until_it_is_adopted_from(run: Cli) -> None:
     run.json("adopt")
 
 
+def test_the_schedule_is_taken_step_by_step_and_postponed(run: Cli) -> None:
+    run.ready()
+    assert [run.json("shift", "--yes")["read_weight"] for _ in range(4)] == [20, 50, 80, 100]
+    error = run.json("shift", "--yes", code=1)["error"]
+    assert isinstance(error, dict)
+    assert "read_schedule" in error["message"]
+    assert run.json("postpone", "2099-05-01T06:00:00Z")["postponed_until"] == "2099-05-01T06:00:00+00:00"
+    assert "nothing begins by itself before 2099" in run("status").stdout
+    assert run.json("postpone", "off")["postponed_until"] is None
+    assert run("postpone", "tomorrow").exit_code == 2
+
+
 def test_abort_reaches_the_command_that_is_at_work(run: Cli) -> None:
     run.json("start")
     run.world.rival = "daybreak:payments:1:controller"
@@ -341,7 +353,7 @@ def test_bad_configuration_is_exit_code_2(run: Cli, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     "arguments",
-    [["shift", "101", "--yes"], ["nonsense"], ["status", "--nonsense"], ["shift"], ["grants", "--side", "x"]],
+    [["shift", "101", "--yes"], ["nonsense"], ["status", "--nonsense"], ["postpone"], ["grants", "--side", "x"]],
 )
 def test_wrong_usage_is_exit_code_2(
     run: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
@@ -366,7 +378,7 @@ def test_watch_ends_with_the_migration(run: Cli) -> None:
 
 
 def test_every_verb_of_the_design_is_there() -> None:
-    wanted = "init check start status verify shift cutover rollback abort finish adopt grants rehearse"
+    wanted = "init check start status verify shift cutover rollback abort finish postpone adopt grants rewind rehearse"
     found = {one.name or one.callback.__name__ for one in app.registered_commands if one.callback}
     assert found == set(wanted.split(" "))
 

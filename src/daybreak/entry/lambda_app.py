@@ -17,10 +17,10 @@ from daybreak.controller import Event as Heard
 from daybreak.controller import outcome
 from daybreak.entry.lambda_calls import Call, Event
 from daybreak.entry.status_report import StatusReport
-from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError, Refused
+from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError
 from daybreak.milestones import Milestone, milestones
 from daybreak.model import MigrationRecord, Phase, Step, Verb
-from daybreak.schedule import next_share, propose
+from daybreak.schedule import propose, share_to_take
 from daybreak.wiring import Runtime
 
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ class App:
             return _short(self.runtime.remote.postpone(call.until))
         if call.verb is None:
             return self.look("asked to")
-        percent = self._share(call) if call.verb is Verb.SHIFT else call.percent
-        before = self.runtime.controller.record()
+        before, percent = self.runtime.controller.record(), call.percent
+        if call.verb is Verb.SHIFT and percent is None:
+            percent = share_to_take(before, self.runtime.settings.schedule())
         if self.runtime.remote.ask(call.verb, percent, call.request).intent is None:
             return _short(before)  # the end is reached, or this very request was carried out before
         after = self._serve(before)
@@ -156,14 +157,6 @@ class App:
                 self.sns.publish(TopicArn=self.notices_topic, Subject=milestone.subject[:100], Message=milestone.text)
         except AdapterError as error:
             _LOG.warning("Nobody was told: %s", error.message)
-
-    def _share(self, call: Call) -> int:
-        if call.percent is not None:
-            return call.percent
-        share = next_share(self.runtime.controller.record(), self.runtime.settings.schedule())
-        if share is None:
-            raise Refused("Every share of cutover.read_schedule was taken.", "Ask for cutover, or name a percent.")
-        return share
 
     def _status(self) -> dict[str, Any]:
         controller = self.runtime.controller

@@ -57,6 +57,8 @@ def _facts(report: StatusReport) -> Iterable[tuple[str, str]]:
         yield from _running_facts(report)
     if report.owner:
         yield "last run by", f"{report.owner}, generation {report.generation}"
+    if report.postponed_until:
+        yield "postponed", f"nothing begins by itself before {report.postponed_until.isoformat(timespec='seconds')}"
     if report.last_error:
         yield "last error", report.last_error
 

@@ -9,8 +9,11 @@ import typer
 from daybreak.entry.command import command
 from daybreak.entry.options import DEFAULT_CONFIG, Config, Json, Yes
 from daybreak.model import Verb
+from daybreak.schedule import share_to_take
 
-Percent = Annotated[int, typer.Argument(min=0, max=100, help="Share of reads on the target.")]
+Percent = Annotated[
+    int | None, typer.Argument(min=0, max=100, help="Share of reads on the target; left out: the schedule's next.")
+]
 
 _ROUTED = {
     "multihost": "Published in daybreak.route of both databases: clients that look it up follow, libpq alone doesn't.",
@@ -19,11 +22,14 @@ _ROUTED = {
 }
 
 
-def shift(percent: Percent, config: Config = DEFAULT_CONFIG, as_json: Json = False, yes: Yes = False) -> None:
+def shift(percent: Percent = None, config: Config = DEFAULT_CONFIG, as_json: Json = False, yes: Yes = False) -> None:
     """Send PERCENT of the reads to the target. Writes stay with the primary."""
     with command("shift", config, as_json, "Run the same command again; 0 moves all reads back.") as run:
-        run.confirm(f"send {percent}% of the reads of {run.settings.name} to the target", yes)
         with run.runtime() as runtime:
-            runtime.run(Verb.SHIFT, percent)
+            share = percent
+            if share is None:
+                share = share_to_take(runtime.controller.record(), runtime.settings.schedule())
+            run.confirm(f"send {share}% of the reads of {run.settings.name} to the target", yes)
+            runtime.run(Verb.SHIFT, share)
             report = run.status(runtime)
         run.show(report, f"{report.read_weight}% of reads go to the target.", _ROUTED[run.settings.traffic.router])

@@ -100,6 +100,7 @@ class StatusReport:
     primary: Side
     read_weight: int
     asked: str | None
+    postponed_until: datetime | None
     tables_total: int | None
     tables_copied: int | None
     bytes_total: int | None
@@ -135,6 +136,7 @@ class StatusReport:
             primary=record.primary,
             read_weight=record.read_weight,
             asked=None if record.intent is None else str(record.intent.verb),
+            postponed_until=record.postponed_until,
             tables_total=streams.tables_total if known else None,
             tables_copied=_tables_copied(record, seen) if known else None,
             bytes_total=streams.bytes_total if known else None,
