@@ -16,7 +16,7 @@ from daybreak.config import load_settings
 from daybreak.config.aws import Routing
 from daybreak.errors import ConfigError, DaybreakError, PermanentError, StateConflict, TransientError
 from daybreak.model import RoutingStatus, Side
-from daybreak.traffic import zone
+from daybreak.traffic import route53, zone
 from daybreak.traffic.route53 import Route53Router
 from daybreak.wiring import build
 
@@ -36,6 +36,11 @@ _BUSY = (
 )
 _NO_ZONE = "No hosted zone found with ID: Z0123"
 _TYPE_CLASH = "[RRSet of type CNAME with DNS name db-rw.payments.internal. is not permitted as it conflicts]"
+
+
+@pytest.fixture(autouse=True)
+def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route53, "_KEPT_SECONDS", -1.0)
 
 
 @pytest.fixture
@@ -270,6 +275,18 @@ def test_a_ttl_that_is_longer_than_configured_is_waited_out(client: Route53Clien
     assert router.lower_ttl() == 60
     assert router.observe().ttl_seconds == 3
     assert router.lower_ttl() == 3
+
+
+def test_route_53_is_not_asked_more_often_than_it_bears(
+    router: Route53Router, client: Route53Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route53, "_KEPT_SECONDS", 3600.0)
+    asked: list[object] = []
+    client.meta.events.register("before-call.route53.ListResourceRecordSets", lambda **_: asked.append(1))
+    assert {router.observe() for _ in range(50)} == {RoutingStatus(Side.SOURCE, 0, ttl_seconds=60)}
+    assert len(asked) == 1
+    router.shift_reads(40)
+    assert router.observe().read_weight == 40
 
 
 # --- the zone

@@ -7,6 +7,7 @@ would be two primaries, were it not for the fence."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from types_boto3_route53 import Route53Client
     from types_boto3_route53.type_defs import ResourceRecordSetOutputTypeDef as RecordSet
 
+# Route 53 takes five requests a second from a whole account (developer guide, "Quotas"), and the loop looks
+# more often than that.
+_KEPT_SECONDS = 1.0
+
 
 class Route53Router:
     """Moves the weighted records that ``daybreak infra`` made.
@@ -30,9 +35,18 @@ class Route53Router:
     def __init__(self, client: Route53Client, settings: Routing, check: Callable[[], None]) -> None:
         self._settings = settings
         self._zone = Zone(client, settings.zone_name, settings.zone_id, check)
+        self._seen: RoutingStatus | None = None
+        self._seen_at = 0.0
 
     def observe(self) -> RoutingStatus:
-        """See ``Router.observe``: what Route 53 holds, changes included that its name servers don't have yet."""
+        """See ``Router.observe``: what Route 53 holds, changes included that its name servers don't have yet.
+
+        What other people change is seen a second later at most."""
+        if self._seen is None or time.monotonic() - self._seen_at > _KEPT_SECONDS:
+            self._seen, self._seen_at = self._look(), time.monotonic()
+        return self._seen
+
+    def _look(self) -> RoutingStatus:
         try:
             found = self._zone.records(self._settings.reader_name, self._settings.writer_name)
         except AdapterError as error:
@@ -63,14 +77,14 @@ class Route53Router:
             raise PermanentError(reason, "Ask for another percentage.")
         name = self._settings.reader_name
         now = self._reader(self._zone.records(name)[name])
-        self._zone.replace(now, now.weighing(percent))
+        self._replace(now, now.weighing(percent))
 
     def lower_ttl(self) -> float:
         """See ``Router.lower_ttl``. Counted from when all name servers know the lower one; where the records had
         a longer TTL than is configured, that one is returned."""
         now = self._writer_now()
         low = min(self._settings.ttl_seconds, SWITCH_TTL_SECONDS)
-        self._zone.replace(now, now.living(low))
+        self._replace(now, now.living(low))
         return float(max(self._settings.ttl_seconds, now.ttl_seconds))
 
     def pause(self, seconds: float) -> None:
@@ -83,7 +97,7 @@ class Route53Router:
         """See ``Router.point_writer``: both weights in one change, which mends weights that somebody divided.
         Returns when all name servers know."""
         now = self._writer_now()
-        self._zone.replace(now, now.weighing(100 if side is Side.TARGET else 0))
+        self._replace(now, now.weighing(100 if side is Side.TARGET else 0))
 
     def clean_up(self) -> None:
         """See ``Router.clean_up``: the configured TTL again."""
@@ -94,7 +108,13 @@ class Route53Router:
                 "Somebody changed its weights: give 100 to the primary and 0 to the other side.",
             )
         if now.ttl_seconds != self._settings.ttl_seconds:
-            self._zone.replace(now, now.living(self._settings.ttl_seconds))
+            self._replace(now, now.living(self._settings.ttl_seconds))
+
+    def _replace(self, old: Weighted, new: Weighted) -> None:
+        try:
+            self._zone.replace(old, new)
+        finally:
+            self._seen = None
 
     def _writer_now(self) -> Weighted:
         name = self._settings.writer_name
