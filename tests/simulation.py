@@ -11,6 +11,7 @@ from itertools import count
 from daybreak.controller import Controller, Event, Listener
 from daybreak.errors import DaybreakError, StateConflict
 from daybreak.memory import MemoryRouter, MemoryStateStore
+from daybreak.memory_dms import MemoryDmsReplicator
 from daybreak.memory_replicator import MemoryReplicator
 from daybreak.memory_switch import MemorySwitch
 from daybreak.memory_world import Killed, Outcome, Process, World
@@ -136,10 +137,11 @@ class Simulation:
 
         process.hook = at_point
         switch = MemorySwitch(self.world, process, self.policy)
+        replicator = MemoryReplicator if self.world.engine is None else MemoryDmsReplicator
         controller = Controller(
             name=NAME,
             store=_Store(self.store, process),
-            replicator=MemoryReplicator(self.world, process),
+            replicator=replicator(self.world, process),
             router=_Router(self.router, process, lambda: switch.generation),
             switch=switch,
             policy=self.policy,
@@ -245,7 +247,7 @@ class Simulation:
         self.world.flow()
         assert primary.guarded == set()
         assert standby.guarded == standby.tables
-        assert primary.slot
+        assert primary.slot or (self.world.engine is not None and self.world.engine.streams)
         assert primary.rows.keys() == standby.rows.keys() >= self.world.acknowledged
         assert self.router.observe() == RoutingStatus(primary.side, self.router.observe().read_weight)
         self.assert_sound()

@@ -51,6 +51,7 @@ class Effects:
             Step.BEGIN: lambda r: replace(r, phase=Phase.LOADING),
             Step.ENTER_STREAMING: lambda r: replace(r, phase=Phase.STREAMING),
             Step.VERIFY: lambda r: replace(r, verification=self.switch.verify(r, self.report)),
+            Step.HAND_OVER: self._hand_over,
             Step.SHIFT_READS: self._shift,
             Step.LOWER_TTL: self._lower_ttl,
             Step.ENTER_SWITCHING: self._enter_switching,
@@ -67,6 +68,17 @@ class Effects:
             Step.END: self._end,
         }
         return effects[step](record)
+
+    def _hand_over(self, record: MigrationRecord) -> MigrationRecord:
+        """None, where the snapshots died with their process: then `verified` asks for a new comparison."""
+        found = [record.verification]
+        self.replicator.hand_over(
+            record.generation,
+            lambda act: self.switch.at_fence_point(record, act),
+            lambda: found.append(self.switch.compare(record, self.report)),
+            self.report,
+        )
+        return replace(record, verification=found[-1])
 
     def _shift(self, record: MigrationRecord) -> MigrationRecord:
         percent = record.intent.percent if record.intent is not None and record.intent.percent is not None else 0

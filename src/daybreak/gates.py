@@ -83,9 +83,12 @@ def _of_the_streams(streams: ReplicationStatus, primary: Side, policy: Policy) -
             "streams ready",
             both if streams.bidirectional else feeding(streams, primary),
             f"{states}: {streams.apply_error}" if streams.apply_error else states,
-            "See pg_stat_subscription on both servers.",
+            "See pg_stat_subscription on both servers."
+            if streams.handed_over
+            else "See the task in AWS DMS; `daybreak start` resumes it.",
             transient=True,
         ),
+        *_of_the_engine(streams),
         Gate(
             "lag",
             lag is not None and lag <= policy.max_lag_seconds,
@@ -96,10 +99,26 @@ def _of_the_streams(streams: ReplicationStatus, primary: Side, policy: Policy) -
     )
 
 
+def _of_the_engine(streams: ReplicationStatus) -> tuple[Gate, ...]:
+    """What only an engine that applies in its own way can lack."""
+    if streams.handed_over:
+        return ()
+    return (
+        Gate(
+            "validated by DMS",
+            not streams.unvalidated,
+            ", ".join(streams.unvalidated[:5]) or "all tables",
+            "Wait until DMS's own validation has caught up (`aws dms describe-table-statistics`).",
+            transient=True,
+        ),
+    )
+
+
 def _of_the_data(record: MigrationRecord, seen: Observation, policy: Policy) -> tuple[Gate, ...]:
     streams, checked = seen.replication, record.verification
     limit = policy.max_verification_age_seconds
     age = 0.0 if checked is None else (seen.at - checked.at).total_seconds()
+    fresh = checked is not None and (streams.handed_over_at is None or checked.at >= streams.handed_over_at)
     equal = bool(seen.source.fingerprint) and seen.source.fingerprint == seen.target.fingerprint
     return (
         Gate(
@@ -111,7 +130,8 @@ def _of_the_data(record: MigrationRecord, seen: Observation, policy: Policy) -> 
         ),
         Gate(
             "tables replicated",
-            not streams.tables_unreplicated,
+            # Those that another engine does not take in can be joined once PostgreSQL's streams run.
+            not streams.tables_unreplicated or not streams.handed_over,
             ", ".join(streams.tables_unreplicated[:5]) or "all replicated",
             "Create them on the other side too, then run `daybreak start` again: it joins new tables.",
         ),
@@ -123,9 +143,11 @@ def _of_the_data(record: MigrationRecord, seen: Observation, policy: Policy) -> 
         ),
         Gate(
             "verified",
-            checked is not None and checked.clean and age <= limit,
+            checked is not None and checked.clean and fresh and age <= limit,
             "never"
             if checked is None
+            else "not since the stream was handed over"
+            if not fresh
             else f"{age:.0f} s ago (limit {limit:g} s), {'clean' if checked.clean else 'not clean'}",
             "Run `daybreak verify`.",
         ),
@@ -155,7 +177,8 @@ def _of_the_primary(primary: SideStatus, policy: Policy) -> tuple[Gate, ...]:
 def judge(record: MigrationRecord, seen: Observation, policy: Policy) -> Wait | Refuse | None:
     """None where every gate is green; Wait while only transient ones are red and patience lasts.
 
-    Patience is counted from what came last: asking, the end of an old TTL, or entering the switchover."""
+    Patience is counted from what came last: asking, handing over, the end of an old TTL, or entering the
+    switchover."""
     red = [gate for gate in gates(record, seen, policy) if not gate.ok]
     if not red:
         return None
@@ -163,6 +186,7 @@ def judge(record: MigrationRecord, seen: Observation, policy: Policy) -> Wait | 
     began = [record.intent.asked_at] if record.intent is not None else []
     began += [record.switchover.started_at] if record.switchover is not None else []
     began += [record.old_ttl_until] if record.old_ttl_until is not None else []
+    began += [seen.replication.handed_over_at] if seen.replication.handed_over_at is not None else []
     waited = (seen.at - max(began, default=seen.at)).total_seconds()
     if all(gate.transient for gate in red) and waited < policy.gate_patience_seconds:
         return Wait(f"waiting for gates: {text}")

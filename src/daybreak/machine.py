@@ -28,7 +28,7 @@ from daybreak.model import (
     Verb,
     Wait,
 )
-from daybreak.table import MOVE, TABLE, before_commit, new_opened, old_closed
+from daybreak.table import MOVE, TABLE, before_commit, guard_left, new_opened, old_closed
 
 # --- what may be asked for
 
@@ -97,8 +97,11 @@ def give_up(record: MigrationRecord, seen: Observation, reason: str) -> Migratio
         if seen.side(switch.to.other).reachable and before_commit(record, seen):
             return replace(record, switchover=replace(switch, backed_out=reason))
         return None
-    if record.phase is Phase.STREAMING and intent is not None and intent.verb is Verb.VERIFY and not intent.given_up:
-        return replace(record, intent=replace(intent, given_up=reason))
+    if record.phase is Phase.STREAMING and intent is not None and not intent.given_up:
+        # What a hand-over was begun with before it failed.
+        guarded = intent.verb is Verb.CUTOVER and guard_left(record, seen)
+        if intent.verb is Verb.VERIFY or guarded:
+            return replace(record, intent=replace(intent, given_up=reason))
     return None
 
 
@@ -169,13 +172,15 @@ def _blocked(record: MigrationRecord, seen: Observation, policy: Policy, step: S
     if step is Step.ENTER_SWITCHING and record.old_ttl_until is not None and seen.at < record.old_ttl_until:
         left = (record.old_ttl_until - seen.at).total_seconds()
         return Wait(f"clients may still hold the writer's address under its old TTL: {left:.0f} s")
-    if step in {Step.ENTER_SWITCHING, Step.SWITCH}:
+    if step in {Step.ENTER_SWITCHING, Step.SWITCH} or _begins_hand_over(record, seen, step):
         return judge(record, seen, policy)
     if step is Step.SHIFT_READS and not _towards_standby(record, seen):
         return None
     for status in (seen.source, seen.target):
         if not status.reachable and step not in _ONE_SIDED:
             return Wait(f"{status.side} is not reachable: {status.problem}", limited=True)
+    if step in {Step.LOAD, Step.SUBSCRIBE} and seen.replication.loading:
+        return Wait(seen.replication.loading)
     if step in {Step.ADD_FOREIGN_KEYS, Step.REVERSE, Step.ENTER_STREAMING}:
         return _catching_up(seen, policy)
     if record.phase is Phase.STREAMING and step in {Step.SHIFT_READS, Step.ARM, Step.VERIFY}:
@@ -183,8 +188,17 @@ def _blocked(record: MigrationRecord, seen: Observation, policy: Policy, step: S
         if streams.problem or not feeding(streams, record.primary):
             return Wait(streams.problem or f"the stream is down {streams.apply_error}".rstrip(), limited=True)
         if streams.tables_unready:
-            return Wait(f"{len(streams.tables_unready)} table(s) are still being copied by PostgreSQL")
+            return Wait(f"{len(streams.tables_unready)} table(s) are still being copied")
     return None
+
+
+def _begins_hand_over(record: MigrationRecord, seen: Observation, step: Step) -> bool:
+    """One that was begun is finished whatever the gates say: the stream stands still until then."""
+    streams = seen.replication
+    if record.phase is not Phase.STREAMING or streams.handed_over or streams.handing_over:
+        return False
+    cutover = record.intent is not None and record.intent.verb is Verb.CUTOVER
+    return step is Step.HAND_OVER or (step is Step.ARM and cutover)
 
 
 def _towards_standby(record: MigrationRecord, seen: Observation) -> bool:
@@ -197,10 +211,12 @@ def _towards_standby(record: MigrationRecord, seen: Observation) -> bool:
 def _catching_up(seen: Observation, policy: Policy) -> Wait | None:
     streams = seen.replication
     error = f" ({streams.apply_error})" if streams.apply_error else ""
+    if streams.loading:
+        return Wait(streams.loading)
     if not streams.forward:
         return Wait(f"the stream from source to target is down{error}", limited=True)
     if streams.tables_unready:
-        return Wait(f"{len(streams.tables_unready)} table(s) are still being copied by PostgreSQL{error}")
+        return Wait(f"{len(streams.tables_unready)} table(s) are still being copied{error}")
     if streams.lag_seconds is None or streams.lag_seconds > policy.max_lag_seconds:
         lag = "unknown" if streams.lag_seconds is None else f"{streams.lag_seconds:.1f} s"
         return Wait(f"catching up: lag {lag}{error}")

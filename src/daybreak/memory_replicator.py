@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from daybreak.memory_world import Process, World
 from daybreak.model import GuardState, Progress, ReplicationStatus, Side, Step
-from daybreak.ports import Report
+from daybreak.ports import AtFencePoint, Report
 
 
 @dataclass
@@ -29,7 +29,7 @@ class MemoryReplicator:
         if not (source.up and target.up):
             return ReplicationStatus(problem="a server is down")
         world.flow()
-        behind = len(world[primary].backlog)
+        behind = world.behind(primary)
         return ReplicationStatus(
             prepared="prepare" in world.done,
             schema_transferred="schema" in world.done,
@@ -52,7 +52,14 @@ class MemoryReplicator:
 
     def perform(self, step: Step, generation: int, report: Report) -> None:
         """See ``Replicator.perform``."""
-        effects: dict[Step, Callable[[Report], None]] = {
+        self._generation = generation
+        self._pass(f"{step}: begin")
+        self.effects()[step](report)
+        self._pass(f"{step}: end")
+
+    def effects(self) -> dict[Step, Callable[[Report], None]]:
+        """What each step does."""
+        return {
             Step.PREPARE: self._prepare,
             Step.TRANSFER_SCHEMA: self._transfer_schema,
             Step.CLOSE_TARGET: self._close_target,
@@ -64,10 +71,11 @@ class MemoryReplicator:
             Step.SYNC_SEQUENCES: self._sync_sequences,
             Step.REVERSE: self._reverse,
         }
-        self._generation = generation
-        self._pass(f"{step}: begin")
-        effects[step](report)
-        self._pass(f"{step}: end")
+
+    def hand_over(
+        self, generation: int, hold: Callable[[AtFencePoint], None], compare: Callable[[], None], report: Report
+    ) -> None:
+        """See ``Replicator.hand_over``; there is no other engine."""
 
     def clean_up(self, generation: int, keep_target_data: bool) -> None:
         """See ``Replicator.clean_up``."""

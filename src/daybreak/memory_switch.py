@@ -18,7 +18,7 @@ from daybreak.model import (
     SwitchTimings,
     Verification,
 )
-from daybreak.ports import Report
+from daybreak.ports import AtFencePoint, Report
 
 
 class _GaveUp(Exception):
@@ -130,8 +130,10 @@ class MemorySwitch:
         times.append(passed("opened"))
         return replace(under_way, timings=SwitchTimings(*times))
 
-    def _hold(self, side: Side, passed: Callable[[str], float]) -> list[float]:
-        """Hold, drain, snapshot; raises _GaveUp with nothing held."""
+    def _hold(
+        self, side: Side, passed: Callable[[str], float], act: AtFencePoint = lambda _check_held: None
+    ) -> list[float]:
+        """Hold, drain, ``act``, snapshot; raises _GaveUp with nothing held."""
         old, new = self._fenced(side), self.world.reach(side.other)
         if old.prepared_transactions:
             raise _GaveUp("the hold could not be taken: a prepared transaction")
@@ -139,9 +141,10 @@ class MemorySwitch:
         old.held_until = self.world.now + timedelta(seconds=self.policy.max_write_pause_seconds)
         times = [passed("held")]
         self.world.flow()
-        if old.backlog or not self.world.streams(side):
+        if not self.world.streams(side) or self.world.behind(side):
             raise _GaveUp("the standby had not applied everything")
         times.append(passed("drained"))
+        act(lambda: self._check_held(side))
         self._snapshots = [dict(old.rows), dict(new.rows)]
         return [*times, passed("snapshot")]
 
@@ -166,6 +169,9 @@ class MemorySwitch:
         old.control.closed_by, old.read_only_hint = number, True
         old.held_by = None
         return passed("committed")
+
+    def _check_held(self, side: Side) -> None:
+        self._held(side)
 
     def _held(self, side: Side) -> Database:
         self.world.flow()
@@ -234,19 +240,25 @@ class MemorySwitch:
 
     # --- comparing
 
-    def verify(self, record: MigrationRecord, report: Report) -> Verification:
-        """See ``Switch.verify``."""
+    def at_fence_point(self, record: MigrationRecord, act: AtFencePoint) -> None:
+        """See ``Switch.at_fence_point``."""
 
         def passed(name: str) -> float:
-            self.process.point(f"verify: {name}")
+            self.process.point(f"fence point: {name}")
             return 0.0
 
         try:
-            self._hold(record.primary, passed)
+            self._hold(record.primary, passed, act)
         except _GaveUp as error:
-            raise TransientError(f"Not verified: {error}.", "Nothing was changed. Run the command again.") from error
+            raise TransientError(
+                f"Writers were not stopped: {error}.", "Nothing was changed. Run the command again."
+            ) from error
         finally:
             self._release(record.primary)
+
+    def verify(self, record: MigrationRecord, report: Report) -> Verification:
+        """See ``Switch.verify``."""
+        self.at_fence_point(record, lambda _check_held: None)
         found = self.compare(record, report)
         assert found is not None, "the snapshots were just taken"
         return found

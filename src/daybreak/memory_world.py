@@ -108,14 +108,32 @@ class Database:
         return guard, self.read_only_hint, streams, self.control is None
 
 
+@dataclass
+class Engine:
+    """Another engine that loads and streams from source to target, as AWS DMS does: its own slot captures into
+    ``backlog``, ``running`` it applies, as long as its role may log in to the target (``login``)."""
+
+    slot: bool = False
+    backlog: list[int] = field(default_factory=list)
+    running: bool = False
+    login: bool = True
+
+    @property
+    def streams(self) -> bool:
+        """Whether what it captures arrives."""
+        return self.slot and self.running and self.login
+
+
 class World:
     """The two databases, their streams, and the clients' ledger.
 
-    ``bidirectional`` False behaves like PostgreSQL below 16. ``stalled`` keeps the streams from
-    applying. Time passes in ``sleep`` only."""
+    ``bidirectional`` False behaves like PostgreSQL below 16. With ``dms`` the load and the first stream are
+    those of another engine, which ``memory_dms`` starts. ``stalled`` keeps the streams from applying. Time
+    passes in ``sleep`` only."""
 
-    def __init__(self, bidirectional: bool = True, tables: int = 3) -> None:
+    def __init__(self, bidirectional: bool = True, tables: int = 3, dms: bool = False) -> None:
         self.bidirectional = bidirectional
+        self.engine = Engine() if dms else None
         self.stalled = False
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.databases = {side: Database(side) for side in Side}
@@ -195,6 +213,8 @@ class World:
         self.acknowledged.add(database.last_id)
         if database.slot:
             database.backlog.append(database.last_id)
+        if self.engine is not None and self.engine.slot and side is Side.SOURCE:
+            self.engine.backlog.append(database.last_id)
         return Outcome.ACKNOWLEDGED
 
     def flow(self) -> None:
@@ -203,13 +223,22 @@ class World:
             self._expire(database)
         if self.stalled:
             return
+        source, target = self[Side.SOURCE], self[Side.TARGET]
+        if self.engine is not None and self.engine.streams and source.up and target.up:
+            captured, self.engine.backlog = self.engine.backlog, []
+            for row in captured:
+                self._store(target, row, source.rows[row])
+                if target.slot:
+                    target.backlog.append(row)  # what it applies bears no origin: it echoes
         for side in Side:
             publisher, subscriber = self[side], self[side.other]
             if publisher.up and subscriber.up and publisher.slot and subscriber.subscription:
                 self._apply(publisher, subscriber)
 
     def streams(self, publisher: Side) -> bool:
-        """Whether the stream that ``publisher`` feeds runs."""
+        """Whether the stream that ``publisher`` feeds runs, whoever carries it."""
+        if self.engine is not None and self.engine.streams and publisher is Side.SOURCE:
+            return self[publisher].up and self[publisher.other].up
         both_up = self[publisher].up and self[publisher.other].up
         return both_up and self[publisher].slot and bool(self[publisher.other].subscription)
 
@@ -223,6 +252,12 @@ class World:
             if not self.acknowledged <= database.rows.keys():
                 lacking = sorted(self.acknowledged - database.rows.keys())
                 self.violations.append(f"I2: {database.side} takes writes and lacks {lacking[:5]}")
+
+    def behind(self, publisher: Side) -> int:
+        """How many rows of ``publisher`` have not arrived on the other side."""
+        if self.engine is not None and self.engine.streams and publisher is Side.SOURCE:
+            return len(self.engine.backlog)
+        return len(self[publisher].backlog)
 
     def _apply(self, publisher: Database, subscriber: Database) -> None:
         captured, publisher.backlog = publisher.backlog, []

@@ -66,6 +66,7 @@ class Step(StrEnum):
     REVERSE = "reverse"
     ENTER_STREAMING = "enter_streaming"
     VERIFY = "verify"
+    HAND_OVER = "hand_over"
     SHIFT_READS = "shift_reads"
     LOWER_TTL = "lower_ttl"
     ENTER_SWITCHING = "enter_switching"
@@ -168,6 +169,11 @@ class ReplicationStatus:
     never "no lag". ``forward`` and ``reverse`` say whether that stream exists, is enabled and has
     a live apply worker. ``tables_unready`` are published but not yet in state ``r``;
     ``tables_unreplicated`` exist on the primary and are in no publication.
+
+    While another engine (AWS DMS) carries load and stream, ``handed_over`` is False and ``bidirectional``
+    too; then ``loading`` says what it is busy with, ``unvalidated`` names tables that its own validation
+    has not finished, and ``handing_over`` tells that it was cut off and PostgreSQL's streams do not run yet.
+    ``handed_over_at`` is when they did, None where there was nothing to hand over.
     """
 
     prepared: bool = False
@@ -197,6 +203,11 @@ class ReplicationStatus:
     apply_errors: int = 0
     apply_error: str = ""
     problem: str = ""
+    loading: str = ""
+    unvalidated: tuple[str, ...] = ()
+    handing_over: bool = False
+    handed_over: bool = True
+    handed_over_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ from daybreak.model import (
 )
 
 Report = Callable[[Progress], None]
+# What is done while writers are held. It gets a function that raises once they are not held any more.
+AtFencePoint = Callable[[Callable[[], None]], None]
 
 
 class StateStore(Protocol):
@@ -55,6 +57,14 @@ class Replicator(Protocol):
 
     def perform(self, step: Step, generation: int, report: Report) -> None:
         """Take one of the loading steps (PREPARE .. REVERSE); long ones call ``report``."""
+
+    def hand_over(
+        self, generation: int, hold: Callable[[AtFencePoint], None], compare: Callable[[], None], report: Report
+    ) -> None:
+        """Let PostgreSQL's own streams take over from another engine, for good; nothing to do where they run.
+
+        ``hold`` is ``Switch.at_fence_point``; ``compare`` is called once the streams run, with writers running,
+        and may take long. May return without it: then the other engine goes on and this has to be done again."""
 
     def clean_up(self, generation: int, keep_target_data: bool) -> None:
         """Remove every stream, slot, publication and role; with ``keep_target_data`` False also
@@ -128,6 +138,11 @@ class Switch(Protocol):
 
     def compare(self, record: MigrationRecord, report: Report) -> Verification | None:
         """Compare the snapshots that ``switch`` took; None where they died with their process."""
+
+    def at_fence_point(self, record: MigrationRecord, act: AtFencePoint) -> None:
+        """Hold writers for an instant, drain, ``act``, snapshot both sides for ``compare``, let go.
+
+        Raises TransientError where that did not come about, and whatever ``act`` raises."""
 
     def verify(self, record: MigrationRecord, report: Report) -> Verification:
         """Hold writers for an instant, drain, snapshot both sides, let go, compare."""

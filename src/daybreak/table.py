@@ -102,7 +102,8 @@ def _unguarded_for_verify(record: MigrationRecord, seen: Observation) -> bool:
     return _unverified(record, seen) and _unguarded(record, seen)
 
 
-def _guard_left(record: MigrationRecord, seen: Observation) -> bool:
+def guard_left(record: MigrationRecord, seen: Observation) -> bool:
+    """Whether the guard is on some table of the primary."""
     switch = record.switchover
     primary = switch.to if switch is not None and new_opened(record, seen) else record.primary
     return seen.side(primary).guarded_tables > 0
@@ -110,7 +111,7 @@ def _guard_left(record: MigrationRecord, seen: Observation) -> bool:
 
 def _armed(record: MigrationRecord, seen: Observation) -> bool:
     """Arming may have failed before its first guard, so what is seen does not tell."""
-    return _guard_left(record, seen) or (record.switchover is not None and not record.switchover.disarmed)
+    return guard_left(record, seen) or (record.switchover is not None and not record.switchover.disarmed)
 
 
 def _unshifted(record: MigrationRecord, seen: Observation) -> bool:
@@ -132,7 +133,33 @@ def _ttl_high(record: MigrationRecord, seen: Observation) -> bool:
 
 
 def _elsewhere(record: MigrationRecord, _seen: Observation) -> bool:
-    return record.intent is not None and destination(record, record.intent.verb) is not record.primary
+    intent = record.intent
+    return intent is not None and not intent.given_up and destination(record, intent.verb) is not record.primary
+
+
+def _engine_stopped(_record: MigrationRecord, seen: Observation) -> bool:
+    streams = seen.replication
+    return not (streams.handed_over or streams.handing_over or streams.subscribed)
+
+
+def _not_handed_over(record: MigrationRecord, seen: Observation) -> bool:
+    return _elsewhere(record, seen) and not seen.replication.handed_over
+
+
+def _uncompared(record: MigrationRecord, seen: Observation) -> bool:
+    """The comparison that belongs to the hand-over was lost with its process."""
+    at, checked = seen.replication.handed_over_at, record.verification
+    return _elsewhere(record, seen) and at is not None and (checked is None or checked.at < at)
+
+
+def _unguarded_for_hand_over(record: MigrationRecord, seen: Observation) -> bool:
+    begins = _not_handed_over(record, seen) and not seen.replication.handing_over
+    return (begins or _uncompared(record, seen)) and _unguarded(record, seen)
+
+
+def _guard_left_by_hand_over(record: MigrationRecord, seen: Observation) -> bool:
+    """A plan names this together with the hand-over; otherwise that comes first."""
+    return _not_handed_over(record, seen) or guard_left(record, seen)
 
 
 def old_closed(record: MigrationRecord, seen: Observation) -> bool:
@@ -194,6 +221,7 @@ def _traces(_record: MigrationRecord, seen: Observation) -> bool:
 
 _START = (Verb.START,)
 _VERIFY = (Verb.VERIFY,)
+_CUTOVER = (Verb.CUTOVER,)
 MOVE = (Verb.CUTOVER, Verb.ROLLBACK)
 _SWITCHING = (*MOVE, Verb.ABORT)
 _ABORT = (Verb.ABORT,)
@@ -217,12 +245,20 @@ TABLE: tuple[Row, ...] = (
     Row(_L, _START, Step.ENTER_STREAMING, _always, "record that both sides are in step", Phase.STREAMING),
     # streaming: what an operator may ask for
     Row(_S, _START, Step.CLOSE_TARGET, _target_unclosed, "close new tables of the target", recovery=True),
+    Row(_S, _START, Step.SUBSCRIBE, _engine_stopped, "resume the stream that stopped", recovery=True),
     Row(_S, _START, Step.JOIN_TABLES, _new_tables, "close and join tables that are new", recovery=True),
     Row(_S, _VERIFY, Step.ARM, _unguarded_for_verify, "guard every table of the primary (open)"),
     Row(_S, _VERIFY, Step.VERIFY, _unverified, "hold writers for an instant, snapshot both sides, compare",
         pauses_writes=True),
-    Row(_S, _VERIFY, Step.DISARM, _guard_left, "drop the guard from the primary", foreseen=False),
+    Row(_S, _VERIFY, Step.DISARM, guard_left, "drop the guard from the primary", foreseen=False),
     Row(_S, (Verb.SHIFT,), Step.SHIFT_READS, _unshifted, "move the share of reads"),
+    Row(_S, _CUTOVER, Step.ARM, _unguarded_for_hand_over, "guard every table of the primary (open)"),
+    Row(_S, _CUTOVER, Step.HAND_OVER, _not_handed_over,
+        "hold writers for an instant, hand the stream over from AWS DMS to PostgreSQL, compare both sides",
+        pauses_writes=True),
+    Row(_S, _CUTOVER, Step.VERIFY, _uncompared, "compare both sides anew where that comparison was lost",
+        pauses_writes=True, recovery=True),
+    Row(_S, _CUTOVER, Step.DISARM, _guard_left_by_hand_over, "drop the guard from the primary"),
     Row(_S, MOVE, Step.LOWER_TTL, _ttl_high, "lower the TTL of the writer's name and let the old one run out",
         recovery=True),
     Row(_S, MOVE, Step.ENTER_SWITCHING, _elsewhere, "judge the gates and begin the switchover", Phase.SWITCHING),

@@ -201,7 +201,7 @@ def test_a_verification_that_fails_leaves_no_guard(error: AdapterError) -> None:
     simulation = Simulation().through(Verb.START)
     before = simulation.world[Side.SOURCE].guarded
     with pytest.raises(Refused, match=error.message):
-        simulation.run(Verb.VERIFY, on("verify: drained", failing(error), 1_000))
+        simulation.run(Verb.VERIFY, on("fence point: drained", failing(error), 1_000))
     assert simulation.world[Side.SOURCE].guarded == before
     assert simulation.record.verification is None
     assert simulation.record.intent is None

@@ -4,13 +4,14 @@ hold at every point (``Simulation.clients`` looks at each)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache, partial
 
 import pytest
 from simulation import Simulation, changes, kill_at, strike_at
 
 from daybreak.errors import DaybreakError, StateConflict
-from daybreak.memory_world import Killed, Outcome, Process, World
+from daybreak.memory_world import Engine, Killed, Outcome, Process, World
 from daybreak.model import Phase, Side, Step, Verb
 
 Scenario = tuple[tuple[Verb, ...], Verb]
@@ -30,14 +31,20 @@ SCENARIOS: dict[str, Scenario] = {
         Verb.FINISH,
     ),
 }
-NAMES = tuple(f"{name}, {streams}" for name in SCENARIOS for streams in ("both streams", "one stream"))
+WORLDS: dict[str, Callable[[], World]] = {
+    "both streams": World,
+    "one stream": partial(World, bidirectional=False),
+    "begun by DMS": partial(World, dms=True),
+    "one stream begun by DMS": partial(World, bidirectional=False, dms=True),
+}
+NAMES = tuple(f"{name}, {streams}" for name in SCENARIOS for streams in WORLDS)
 
 
 def prepared(name: str) -> tuple[Simulation, Verb]:
     """The simulation just before the command of scenario ``name``."""
     scenario, _, streams = name.partition(", ")
     before, verb = SCENARIOS[scenario]
-    return Simulation(World(bidirectional=streams == "both streams")).through(*before), verb
+    return Simulation(WORLDS[streams]()).through(*before), verb
 
 
 @cache
@@ -66,6 +73,7 @@ def assert_ended(simulation: Simulation, verb: Verb) -> None:
         assert record.phase is Phase.ABORTED
         assert simulation.footprint() == Simulation().footprint()
         assert not simulation.world[Side.TARGET].tables
+        assert simulation.world.engine in (None, Engine())
         simulation.assert_sound()
         return
     if verb is Verb.FINISH:

@@ -20,9 +20,9 @@ _POINTS = st.integers(0, 70)
 class Histories(RuleBasedStateMachine):
     """One migration and everything that can befall it."""
 
-    @initialize(bidirectional=st.booleans(), begun=st.booleans())
-    def begin(self, bidirectional: bool, begun: bool) -> None:
-        self.simulation = Simulation(World(bidirectional))
+    @initialize(bidirectional=st.booleans(), begun=st.booleans(), dms=st.booleans())
+    def begin(self, bidirectional: bool, begun: bool, dms: bool) -> None:
+        self.simulation = Simulation(World(bidirectional, dms=dms))
         if begun:
             self.simulation.through(Verb.START, Verb.VERIFY)
 
@@ -95,6 +95,8 @@ class Histories(RuleBasedStateMachine):
                 simulation.run(under_way)
             except Refused:
                 assert simulation.record.phase is Phase.STREAMING
+        if simulation.controller()[0].observe().replication.handing_over:  # it was cut off: the same command ends it
+            simulation.attempt(Verb.CUTOVER)
         simulation.run(Verb.VERIFY)
         simulation.assert_in_step()
         simulation.run(Verb.ROLLBACK if simulation.record.primary is Side.TARGET else Verb.CUTOVER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,9 @@ STREAMS = ReplicationStatus(
     reverse=True,
     lag_seconds=0.1,
 )
-ARMED = {"guard": GuardState.OPEN, "guarded_tables": 3}
+ARMED: dict[str, object] = {"guard": GuardState.OPEN, "guarded_tables": 3}
+# AWS DMS carries the stream.
+DMS: dict[str, Any] = {"handed_over": False, "bidirectional": False, "reverse": False}
 SWITCH = Switchover(1, Side.TARGET, NOW - timedelta(seconds=1))
 
 
@@ -114,11 +117,21 @@ SITUATIONS: dict[tuple[Phase, Step, Verb | None], tuple[dict[str, object], Obser
     (Phase.LOADING, Step.REVERSE, None): ({}, seen(reverse=False)),
     (Phase.LOADING, Step.ENTER_STREAMING, None): ({}, seen()),
     (Phase.STREAMING, Step.CLOSE_TARGET, None): ({}, seen(target={"guarded_tables": 2})),
+    (Phase.STREAMING, Step.SUBSCRIBE, None): ({}, seen(**DMS, subscribed=False, forward=False)),
     (Phase.STREAMING, Step.JOIN_TABLES, None): ({}, seen(tables_unreplicated=("t",))),
     (Phase.STREAMING, Step.ARM, None): ({}, seen()),
     (Phase.STREAMING, Step.VERIFY, None): ({}, seen(ARMED)),
     (Phase.STREAMING, Step.DISARM, None): ({"verification": Verification(NOW, 1, 1, 1.0)}, seen(ARMED)),
     (Phase.STREAMING, Step.SHIFT_READS, None): ({}, seen()),
+    **{
+        (Phase.STREAMING, step, Verb.CUTOVER): ({}, seen(source, **streams))
+        for step, source, streams in (
+            (Step.ARM, None, DMS),
+            (Step.HAND_OVER, ARMED, DMS),
+            (Step.VERIFY, ARMED, {"handed_over_at": NOW}),
+            (Step.DISARM, ARMED, {"handed_over_at": NOW - timedelta(hours=2)}),
+        )
+    },
     (Phase.STREAMING, Step.LOWER_TTL, Verb.CUTOVER): ({}, _named(seen())),
     (Phase.STREAMING, Step.LOWER_TTL, Verb.ROLLBACK): (
         {"primary": Side.TARGET},
@@ -283,6 +296,8 @@ RED: dict[str, tuple[str, bool, dict[str, object], Observation]] = {
     "incomplete": ("verified", False, {"verification": replace(_UNCLEAN, differences=(), complete=False)}, seen()),
     "prepared": ("no prepared transactions", True, {}, seen({"prepared_transactions": 1})),
     "long": ("no long transaction", True, {}, seen({"longest_transaction_seconds": 30.1})),
+    "validating": ("validated by DMS", True, {}, seen(**DMS, unvalidated=("public.t",))),
+    "engine down": ("streams ready", True, {}, seen(**{**DMS, "forward": False})),
     "router": ("router", True, {}, replace(seen(), routing=RoutingStatus(problem="silent"))),
     "standby open": ("standby closed", False, {}, seen(target={"guard": GuardState.OPEN})),
     "standby unguarded": ("standby closed", False, {}, seen(target={"guarded_tables": 2})),
@@ -309,9 +324,33 @@ def test_each_red_gate_alone_refuses_or_is_waited_for(why: str) -> None:
 
 
 def test_every_gate_was_seen_red() -> None:
-    green = gates(record(Phase.STREAMING, Verb.CUTOVER), seen(), POLICY)
+    green = gates(record(Phase.STREAMING, Verb.CUTOVER), seen(**DMS), POLICY)
     assert all(gate.ok for gate in green)
     assert {name for name, *_ in RED.values()} == {gate.name for gate in green}
+
+
+def test_a_comparison_from_before_the_hand_over_says_nothing() -> None:
+    (gate,) = (g for g in gates(record(Phase.STREAMING, Verb.CUTOVER), seen(handed_over_at=NOW), POLICY) if not g.ok)
+    assert (gate.name, gate.value) == ("verified", "not since the stream was handed over")
+
+
+@pytest.mark.parametrize("why", RED)
+def test_gates_are_judged_before_a_hand_over_is_begun(why: str) -> None:
+    name, transient, changes, observation = RED[why]
+    if name == "tables replicated":  # those it joins afterwards
+        return
+    streams = replace(observation.replication, handed_over=False, bidirectional=False)
+    decision = decided(record(Phase.STREAMING, Verb.CUTOVER, **changes), replace(observation, replication=streams))
+    if name == "streams ready" and streams.forward:
+        assert decision == Advance(Step.ARM)
+        return
+    assert isinstance(decision, Wait if transient else Refuse)
+    assert name in decision.reason
+
+
+def test_one_that_was_begun_is_finished_whatever_the_gates_say() -> None:
+    stuck: dict[str, Any] = {**DMS, "forward": False, "lag_seconds": None, "handing_over": True}
+    assert decided(record(Phase.STREAMING, Verb.CUTOVER), seen(**stuck)) == Advance(Step.HAND_OVER)
 
 
 @pytest.mark.parametrize("why", [why for why in RED if "down" not in why])

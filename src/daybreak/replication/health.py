@@ -81,20 +81,7 @@ class Streams:
         return tuple(str(name) for name in sorted(tables - covered))
 
     def _lag_seconds(self, primary: Side) -> float | None:
-        """Seconds that a token took; where it doesn't arrive within a second, the age of the last
-        that did, which is never less than the lag."""
-        here, there = self.sessions.look(primary), self.sessions.look(primary.other)
-        before = tokens.age_seconds(here, there, primary)
-        began = time.monotonic()
-        old = tokens.seen(there, primary, "lag")
-        tokens.write(here, primary, "lag")
-        # Any newer one will do: two people may watch at the same time.
-        while tokens.seen(there, primary, "lag") in {old, None}:
-            waited = time.monotonic() - began
-            if waited > _TOKEN_WAIT_SECONDS:
-                return None if before is None else before + waited
-            time.sleep(0.001)
-        return time.monotonic() - began
+        return token_lag_seconds(self.sessions, primary)
 
     def _problem(self, primary: Side, active: StreamStatus) -> str:
         """What is wrong with the stream from the primary, in PostgreSQL's words where they can be read."""
@@ -113,6 +100,23 @@ class Streams:
         """Whether changes get through in spite of errors in the past."""
         lag = self._lag_seconds(primary) if active.running else None
         return lag is not None and lag < _TOKEN_WAIT_SECONDS
+
+
+def token_lag_seconds(sessions: Sessions, primary: Side) -> float | None:
+    """Seconds that a token took from ``primary``; where it doesn't arrive within a second, the age of the last
+    that did, which is never less than the lag. None where none ever did."""
+    here, there = sessions.look(primary), sessions.look(primary.other)
+    before = tokens.age_seconds(here, there, primary)
+    began = time.monotonic()
+    old = tokens.seen(there, primary, "lag")
+    tokens.write(here, primary, "lag")
+    # Any newer one will do: two people may watch at the same time.
+    while tokens.seen(there, primary, "lag") in {old, None}:
+        waited = time.monotonic() - began
+        if waited > _TOKEN_WAIT_SECONDS:
+            return None if before is None else before + waited
+        time.sleep(0.001)
+    return time.monotonic() - began
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from daybreak.errors import DaybreakError, PermanentError
 from daybreak.model import GuardState, Policy, Progress, ReplicationStatus, Side, Step, TableName
-from daybreak.ports import Report
+from daybreak.ports import AtFencePoint, Report
 from daybreak.postgres import catalog, control, guard, schema, sequences, settings
 from daybreak.postgres.inspect import owners
 from daybreak.postgres.installations import Installation, client_tools
@@ -61,7 +61,13 @@ class NativeReplicator:
 
     def perform(self, step: Step, generation: int, report: Report) -> None:
         """See ``ports.Replicator``."""
-        effects: dict[Step, Callable[[Report], None]] = {
+        with translated(str(step)):
+            self._check_both(generation)
+            self.effects()[step](report)
+
+    def effects(self) -> dict[Step, Callable[[Report], None]]:
+        """What each step does."""
+        return {
             Step.PREPARE: self._prepare,
             Step.TRANSFER_SCHEMA: self._transfer_schema,
             Step.CLOSE_TARGET: self._close_target,
@@ -73,10 +79,11 @@ class NativeReplicator:
             Step.SYNC_SEQUENCES: self._sync_sequences,
             Step.REVERSE: self._reverse,
         }
-        with translated(str(step)):
-            for side in Side:
-                self._check(generation, side)
-            effects[step](report)
+
+    def hand_over(
+        self, generation: int, hold: Callable[[AtFencePoint], None], compare: Callable[[], None], report: Report
+    ) -> None:
+        """See ``ports.Replicator``; there is no other engine."""
 
     def clean_up(self, generation: int, keep_target_data: bool) -> None:
         """See ``ports.Replicator``."""
@@ -108,9 +115,13 @@ class NativeReplicator:
         with control.fenced(self.sessions.get(side), self.migration, generation):
             pass
 
-    def _done(self, step: str) -> None:
+    def _check_both(self, generation: int) -> None:
+        for side in Side:
+            self._check(generation, side)
+
+    def _done(self, step: str, detail: str = "") -> None:
         with control.fenced(self.sessions.get(Side.TARGET), self.migration, self.sessions.generation):
-            control.mark_done(self.sessions.get(Side.TARGET), step)
+            control.mark_done(self.sessions.get(Side.TARGET), step, detail)
 
     def _prepare(self, _report: Report) -> None:
         source = self.sessions.get(Side.SOURCE)

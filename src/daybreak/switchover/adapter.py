@@ -24,7 +24,7 @@ from daybreak.model import (
     TableName,
     Verification,
 )
-from daybreak.ports import Report
+from daybreak.ports import AtFencePoint, Report
 from daybreak.postgres import catalog, control, guard, sequences, settings, tokens
 from daybreak.postgres.inspect import owners
 from daybreak.postgres.server import Connection, translated
@@ -250,18 +250,23 @@ class PostgresSwitch:
 
     # --- comparing
 
-    def verify(self, record: MigrationRecord, report: Report) -> Verification:
+    def at_fence_point(self, record: MigrationRecord, act: AtFencePoint) -> None:
         """See ``ports.Switch``."""
-        with translated("verify"):
+        with translated("fence point"):
             try:
                 with self._hot(record).prepared() as hot:
-                    with hot.held(lambda _name: None):
+                    with hot.held(lambda _name: None, act):
                         pass
                     self._keep(hot.snapshots())
             except GaveUp as error:
                 raise TransientError(
-                    f"Not verified: {error}.", "Nothing was changed. Run the command again."
+                    f"Writers were not stopped: {error}.", "Nothing was changed. Run the command again."
                 ) from error
+
+    def verify(self, record: MigrationRecord, report: Report) -> Verification:
+        """See ``ports.Switch``."""
+        self.at_fence_point(record, lambda _check_held: None)
+        with translated("verify"):
             found = self.compare(record, report)
         assert found is not None, "the snapshots were just taken"
         return found

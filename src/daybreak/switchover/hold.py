@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import errors, sql
 
 from daybreak.postgres import guard
@@ -77,6 +78,14 @@ class Hold:
         """Raises GaveUp when the agreed pause is over."""
         if self.remaining_seconds() <= 0:
             raise GaveUp(f"{doing} was not done within cutover.max_write_pause_seconds ({self.budget_seconds:g} s)")
+
+    def check_held(self) -> None:
+        """Raises GaveUp when the server has ended the hold, or may do so any moment."""
+        self.check_deadline("what has to be done under the hold")
+        try:
+            self.connection.execute("SELECT 1")
+        except psycopg.Error as error:
+            raise GaveUp("the hold was ended before everything was done under it") from error
 
     def release(self) -> None:
         """End the transaction without a trace; writers go on. Never raises."""

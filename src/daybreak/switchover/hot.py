@@ -17,6 +17,7 @@ import psycopg
 from psycopg import sql
 
 from daybreak.model import GuardState, Side, SwitchTimings
+from daybreak.ports import AtFencePoint
 from daybreak.postgres import control, guard, sequences, settings, tokens
 from daybreak.postgres.server import Connection
 from daybreak.postgres.sessions import Sessions
@@ -83,8 +84,8 @@ class HotPath:
                         connection.close()
 
     @contextlib.contextmanager
-    def held(self, mark: Callable[[str], None]) -> Iterator[Hold]:
-        """Hold writers, drain and snapshot; the hold is released at the end unless it was committed."""
+    def held(self, mark: Callable[[str], None], act: AtFencePoint | None = None) -> Iterator[Hold]:
+        """Hold writers, drain, ``act`` and snapshot; the hold is released at the end unless it was committed."""
         self._mark = mark
         self.judged_stamp = self.judged_stamp or guard.stamp(self._old)
         mark("ready")
@@ -94,6 +95,8 @@ class HotPath:
             self._passed(hold, "held")
             self._drain(hold)
             self._passed(hold, "drained")
+            if act is not None:
+                act(hold.check_held)
             self._snapshot()
             self._passed(hold, "snapshot")
             yield hold
