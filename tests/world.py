@@ -20,7 +20,7 @@ from daybreak.model import (
     SwitchTimings,
     Verification,
 )
-from daybreak.ports import Report
+from daybreak.ports import AtFencePoint, Report
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TABLES = 7
@@ -128,6 +128,9 @@ class World:
     def compare(self, record: MigrationRecord, report: Report) -> Verification | None:
         return None if self.snapshots_lost else self.verify(record, report)
 
+    def at_fence_point(self, _record: MigrationRecord, act: AtFencePoint) -> None:
+        act(lambda: None)
+
     def verify(self, _record: MigrationRecord, _report: Report) -> Verification:
         self._at(Step.VERIFY)
         return Verification(datetime.now(UTC), TABLES, 1234, 0.5, self.differences)
@@ -159,6 +162,11 @@ class AsReplicator:
 
     def perform(self, step: Step, generation: int, report: Report) -> None:
         self.world.perform(step, generation, report)
+
+    def hand_over(
+        self, _generation: int, _hold: Callable[[AtFencePoint], None], _compare: Callable[[], None], _report: Report
+    ) -> None:
+        """There is nothing to hand over."""
 
     def clean_up(self, _generation: int, keep_target_data: bool) -> None:
         self.world.streams = ReplicationStatus(tables_total=TABLES if keep_target_data else 0)
