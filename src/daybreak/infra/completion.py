@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg.conninfo
@@ -27,11 +29,29 @@ class Completion:
     differing: tuple[str, ...]
 
 
-def completed(text: str, outputs: Mapping[str, Any], replace: bool) -> Completion:
-    """``text`` with the target's DSN, and its password by reference to its secret.
+def complete(path: Path, outputs: Mapping[str, Any], replace: bool) -> tuple[str, ...]:
+    """Put the target's DSN, and its password by reference to its secret, into the file; the keys written.
 
-    A key that is there and means the same stays as it is; one that differs is written only with ``replace``.
-    Raises ConfigError where the outputs are not those of an applied stack."""
+    A key that is there and means the same stays as it is. Raises ConfigError, and writes nothing, where one
+    says otherwise (unless ``replace``) or the outputs are not those of an applied stack."""
+    found = completed(path.read_text(), outputs, replace)
+    if found.differing:
+        raise ConfigError(
+            f"{path} says otherwise in {', '.join(found.differing)}; nothing was written.",
+            "Mend that, or run `daybreak infra outputs --replace`.",
+        )
+    if found.written:
+        # In one step: whoever reads it meanwhile reads all of the old or all of the new.
+        scratch = path.with_name(f".{path.name}.new")
+        scratch.touch(0o600)
+        scratch.write_text(found.text)
+        shutil.copymode(path, scratch)
+        scratch.replace(path)
+    return found.written
+
+
+def completed(text: str, outputs: Mapping[str, Any], replace: bool) -> Completion:
+    """``text`` with what ``complete`` puts into it."""
     document = tomlkit.parse(text)
     section = document.get(_SECTION)
     if not isinstance(section, Table):

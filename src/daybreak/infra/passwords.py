@@ -55,11 +55,11 @@ def _value(name: str, settings: InfraSettings, session: Session) -> str:
 
 
 def _existing(secret: str, session: Session) -> str:
-    """The password in ``secret``; empty where there is none yet, or it is about to be deleted."""
+    """The password in ``secret``; empty where it has no value yet, or is about to be deleted."""
     client = session.client("secretsmanager")
     with translated(f"reading the secret {secret}, whose password is to stay"):
         try:
-            text = client.get_secret_value(SecretId=secret)["SecretString"]
+            text = client.get_secret_value(SecretId=secret).get("SecretString")
         except (client.exceptions.ResourceNotFoundException, client.exceptions.InvalidRequestException):
             return ""
-    return str(json.loads(text)["password"])
+    return str(json.loads(text)["password"]) if text else ""

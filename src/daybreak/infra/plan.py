@@ -24,16 +24,19 @@ _ACTIONS: dict[tuple[str, ...], Action] = {
     ("delete", "create"): "replace",
     ("create", "delete"): "replace",
 }
+_HALF_MADE = "an interrupted or failed run left it half-made"
 _PROTECTION = ("deletion_protection", "deletion_protection_enabled")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One resource that would change. ``why`` only where Terraform says more than that its arguments differ."""
+    """One resource that would change. ``id`` is AWS's, empty for a new one; ``why`` only where Terraform says
+    more than that its arguments differ."""
 
     action: Action
     address: str
     kind: str
+    id: str
     why: str
     protected: bool
 
@@ -41,6 +44,11 @@ class Change:
     def loses(self) -> bool:
         """Whether a database, key, secret, record or backup would be gone."""
         return self.action in ("replace", "destroy") and self.kind in _PRECIOUS
+
+    @property
+    def half_made(self) -> bool:
+        """Whether Terraform only replaces it because a run ended before it was done."""
+        return self.why == _HALF_MADE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +97,14 @@ def _change(one: dict[str, Any]) -> Change | None:
         return None
     before = one["change"].get("before") or {}
     why = "" if action in ("create", "update") else _why(one)
-    return Change(action, one["address"], one["type"], why, any(before.get(key) is True for key in _PROTECTION))
+    protected = any(before.get(key) is True for key in _PROTECTION)
+    return Change(action, one["address"], one["type"], str(before.get("id", "")), why, protected)
 
 
 def _why(one: dict[str, Any]) -> str:
     reason = one.get("action_reason", "")
     if reason == "replace_because_tainted":
-        return "an interrupted or failed run left it half-made"
+        return _HALF_MADE
     if reason == "replace_because_cannot_update":
         paths = (".".join(map(str, path)) for path in one["change"].get("replace_paths", []))
         return f"{', '.join(paths)} can't be changed in place"

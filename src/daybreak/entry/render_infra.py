@@ -1,0 +1,41 @@
+"""Plans and outputs of ``daybreak infra`` for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from daybreak.entry.render import facts, table
+
+if TYPE_CHECKING:
+    from daybreak.infra.plan import Plan
+
+_STYLES = {"create": "green", "update": "yellow", "replace": "bold red", "destroy": "bold red"}
+_WORDS = {"create": "to make", "update": "to change", "replace": "to replace", "destroy": "to destroy"}
+_LOUD = "bold white on red"
+
+
+def plan(found: Plan) -> RenderableType:
+    """Every change, their numbers, and loudly what would be gone for good."""
+    if found.empty:
+        return Text("Nothing to do: AWS is as the configuration says.", "green")
+    rows = [(Text(one.action, _STYLES[one.action]), one.address, one.why) for one in found.changes]
+    parts: list[RenderableType] = [table("", ("", "resource", "why"), rows), Text(), _summary(found)]
+    for one in found.losses:
+        gone = "deleted and made anew, empty" if one.action == "replace" else "deleted with all it holds"
+        parts.append(Text(f" {one.address} is {gone} ", _LOUD))
+    return Group(*parts)
+
+
+def _summary(found: Plan) -> Text:
+    counts = [(found.count(action), words) for action, words in _WORDS.items()]  # type: ignore[arg-type]
+    said = ", ".join(f"{count} {words}" for count, words in counts if count)
+    return Text(f"{said}." if said else "Only outputs change.", "bold")
+
+
+def outputs(found: Mapping[str, Any]) -> RenderableType:
+    """Names and values."""
+    return facts((name, str(value)) for name, value in found.items())
