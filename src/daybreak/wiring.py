@@ -151,7 +151,7 @@ def _store(settings: Settings, lag_seconds: Callable[[], float | None]) -> State
 
     @cache
     def key() -> str:  # by its ARN, as Terraform knows it: another spelling would be a change to Terraform
-        return kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
+        return settings.state.key or kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
 
     return PublishingStore(table, session.client("ssm"), names.path("state"), key, lag_seconds)
 

@@ -79,7 +79,7 @@ class Parts:
             stack,
             "controller",
             ControllerProps(
-                site, aws.Controller(), self.network, self.keys, self.secrets, state, routing, self.aurora, self.dms,
+                site, aws.Controller(), self.network, self.keys, self.secrets, state, routing, self.dms,
                 notices, package,
             ),
         )  # fmt: skip

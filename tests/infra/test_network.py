@@ -21,7 +21,7 @@ _EXISTING: dict[str, Any] = {
     "subnet_ids": ("subnet-1", "subnet-2", "subnet-3"),
     "source_cidrs": _SOURCE,
 }
-_INTERFACES = {"secretsmanager", "ssm", "sns", "events", "monitoring", "rds", "route53"}
+_INTERFACES = {"secretsmanager", "ssm", "sns", "events", "monitoring", "route53"}
 
 variants = pytest.mark.parametrize("settings", [_NEW, _EXISTING], ids=["new", "existing"])
 

@@ -79,6 +79,7 @@ def cloud() -> Iterator[dict[str, str]]:
         "SOURCE_SECRET": arns[0],
         "TARGET_SECRET": arns[1],
         "STATE_TABLE": "state",
+        "STATE_KEY": "arn:aws:kms:eu-central-1:123456789012:key/1",
         "NOTICES_TOPIC": "arn:aws:sns:eu-central-1:123456789012:topic",
         "SCHEDULE": "poll",
     }

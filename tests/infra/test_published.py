@@ -65,7 +65,7 @@ def test_the_target_is_verified_where_its_authority_is_known(tmp_path: Path) -> 
 
 @pytest.fixture
 def names() -> Names:
-    return Names("/config", "source", "target", "table", "arn:topic", "poll")
+    return Names("/config", "source", "target", "table", "arn:key", "arn:topic", "poll")
 
 
 def _deploy(told: Published, **secret: object) -> None:
@@ -93,7 +93,7 @@ def test_the_function_gets_the_same_settings(tmp_path: Path, names: Names) -> No
     assert settings.cutover == Cutover(max_lag_seconds=2.5, read_schedule=(10, 100))
     assert settings.replication.include == ("public.*",)
     assert settings.traffic.router == "route53"
-    assert settings.state.url == "dynamodb://table"
+    assert (settings.state.url, settings.state.key) == ("dynamodb://table", "arn:key")
     assert settings.aws is not None
     assert settings.aws.routing.writer_name == "db-rw.payments.internal"
     parameters = settings.source.parameters()
@@ -113,4 +113,4 @@ def test_a_secret_that_was_edited_is_named_without_its_content(tmp_path: Path, n
 
 def test_an_environment_that_lacks_something_says_what() -> None:
     with pytest.raises(PermanentError, match="lacks SOURCE_SECRET, SCHEDULE"):
-        Names.of({"CONFIG_PARAMETER": "c", "TARGET_SECRET": "t", "STATE_TABLE": "t", "NOTICES_TOPIC": "n"})
+        Names.of(dict.fromkeys(("CONFIG_PARAMETER", "TARGET_SECRET", "STATE_TABLE", "STATE_KEY", "NOTICES_TOPIC"), "x"))

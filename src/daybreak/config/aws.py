@@ -17,7 +17,7 @@ _HOST = re.compile(r"(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2
 _WIDEST_PREFIX = 12
 _UNPROTECTED = ("dev", "test")
 
-Endpoint = Literal["dms", "dynamodb", "events", "monitoring", "rds", "route53", "secretsmanager", "sns", "ssm"]
+Endpoint = Literal["dms", "dynamodb", "events", "monitoring", "route53", "secretsmanager", "sns", "ssm"]
 
 
 def _network(value: str) -> ipaddress.IPv4Network:

@@ -132,6 +132,8 @@ class State(Section):
         " for a controller on AWS",
     )
 
+    key: str = Field("", description="on AWS: ARN of the KMS key of the published state; default: found by its alias")
+
     @property
     def on_aws(self) -> bool:
         """Whether the migration is led by the function on AWS."""

@@ -27,12 +27,13 @@ _AGAIN = "Run `daybreak infra deploy`, which writes it."
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the environment names: parameters, secrets, table, topic and the rule of the schedule."""
+    """What the environment names: parameters, secrets, table, key, topic and the rule of the schedule."""
 
     config_parameter: str
     source_secret: str
     target_secret: str
     state_table: str
+    state_key: str
     notices_topic: str
     schedule: str
 
@@ -85,7 +86,7 @@ def load(session: Session, names: Names) -> Configured:
         side: _server(session, arn, published.tls.get(side, {}))
         for side, arn in (("source", names.source_secret), ("target", names.target_secret))
     }
-    state = {"url": f"dynamodb://{names.state_table}"}
+    state = {"url": f"dynamodb://{names.state_table}", "key": names.state_key}
     try:
         settings = Settings.model_validate({**published.settings, **servers, "state": state})
     except ValidationError as error:

@@ -24,7 +24,6 @@ from constructs import Construct
 
 from daybreak.config.aws import Controller as Settings
 from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE
-from daybreak.infra.aurora import Aurora
 from daybreak.infra.controller_rights import RightsProps, rights
 from daybreak.infra.dms import Dms
 from daybreak.infra.encryption import Keys
@@ -60,7 +59,6 @@ class ControllerProps:
     secrets: Secrets
     state: State
     routing: Routing
-    aurora: Aurora
     dms: Dms | None
     notices: Notices
     package: Path
@@ -136,6 +134,7 @@ class Controller(Construct):
             "STATE_PARAMETER": props.state.state_parameter.name,
             "CONFIG_PARAMETER": props.state.config_parameter.name,
             "STATE_TABLE": props.state.table.name,
+            "STATE_KEY": props.keys.operations.arn,
             "NOTICES_TOPIC": props.notices.topic.arn,
             "SOURCE_SECRET": props.secrets.source.arn,
             "TARGET_SECRET": props.secrets.target.arn,
@@ -151,7 +150,6 @@ class Controller(Construct):
             secrets=props.secrets,
             state=props.state,
             routing=props.routing,
-            aurora=props.aurora,
             dms=props.dms,
             notices=props.notices,
             function_name=self._name,

@@ -12,7 +12,6 @@ from cdktn_provider_aws.cloudwatch_log_group import CloudwatchLogGroup
 from cdktn_provider_aws.sqs_queue import SqsQueue
 
 from daybreak.aws.metrics import NAMESPACE
-from daybreak.infra.aurora import Aurora
 from daybreak.infra.dms import Dms
 from daybreak.infra.encryption import Keys
 from daybreak.infra.notices import Notices
@@ -54,7 +53,6 @@ class RightsProps:
     secrets: Secrets
     state: State
     routing: Routing
-    aurora: Aurora
     dms: Dms | None
     notices: Notices
     function_name: str
@@ -108,13 +106,12 @@ def _state(props: RightsProps) -> list[Statement]:
 
 
 def _data(props: RightsProps) -> list[Statement]:
-    """The databases: how to sign in, and how the cluster is."""
+    """The databases: how to sign in."""
     via = Condition("StringEquals", "kms:ViaService", (props.site.service("secretsmanager"),))
     secrets = (props.secrets.source.arn, props.secrets.target.arn)
     return [
         Statement("ReadSecrets", ("secretsmanager:GetSecretValue",), secrets),
         Statement("DecryptSecrets", ("kms:Decrypt",), (props.keys.secrets.arn,), conditions=(via,)),
-        Statement("LookAtCluster", ("rds:DescribeDBClusters",), (props.aurora.cluster.arn,)),
     ]
 
 

@@ -20,8 +20,8 @@ from daybreak.infra.policies import Condition, Statement, document
 from daybreak.infra.site import Site
 from daybreak.infra.subnets import Subnets
 
-# Secrets of both servers; checkpoint and configuration; messages; the schedule; metrics; the cluster; DNS weights.
-_SERVICES = ("secretsmanager", "ssm", "sns", "events", "monitoring", "rds", "route53")
+# Secrets of both servers; checkpoint and configuration; messages; the schedule; metrics; DNS weights.
+_SERVICES = ("secretsmanager", "ssm", "sns", "events", "monitoring", "route53")
 GATEWAY = "dynamodb"
 _ACTIONS = {"monitoring": "cloudwatch"}
 # Where each partition keeps the API of Route 53 (botocore, endpoints.json).

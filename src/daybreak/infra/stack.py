@@ -4,8 +4,10 @@ Applying it provisions; it never moves traffic, starts a task or changes a weigh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cdktn import LocalBackend, S3Backend, TerraformOutput, TerraformStack
 from cdktn_provider_aws.data_aws_caller_identity import DataAwsCallerIdentity
@@ -116,7 +118,7 @@ class DaybreakStack(TerraformStack):
             reader_name=routing.reader_name,
             task_arn=None if data.dms is None else data.dms.task.replication_task_arn,
             max_lag_seconds=self._settings.cutover.max_lag_seconds,
-            settings=told.settings,
+            settings=_with_zone(told.settings, routing.zone_id),
             tls=told.tls,
         )
 
@@ -129,7 +131,6 @@ class DaybreakStack(TerraformStack):
             secrets=data.secrets,
             state=state,
             routing=routing,
-            aurora=data.aurora,
             dms=data.dms,
             notices=notices,
             package=package,
@@ -180,6 +181,12 @@ def source_server(server: Server) -> SourceServer:
     """The source as AWS reaches it: ``peer_host`` and ``peer_port`` where they are set."""
     parts, peer = server.parameters(), server.peer_parameters()
     return SourceServer(peer["host"], int(peer.get("port", "5432")), parts["dbname"], parts["user"])
+
+
+def _with_zone(settings: Mapping[str, Any], zone_id: str) -> dict[str, Any]:
+    """The zone by its id: by its name it could be looked up only with a right to list every zone."""
+    routing = {**settings["aws"]["routing"], "zone_id": zone_id}
+    return {**settings, "aws": {**settings["aws"], "routing": routing}}
 
 
 def _tags(settings: InfraSettings) -> dict[str, str]:
