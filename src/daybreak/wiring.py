@@ -65,6 +65,8 @@ class Runtime:
             return self.remote.run(verb, percent)
         if self.led_elsewhere:
             record = self.controller.run(verb)
+            # From here on it only looks: as a controller it would keep the function from acting.
+            self.sessions.rename(0)
             self.schedule(True)
             return record
         try:

@@ -198,8 +198,9 @@ def test_every_error_stops_the_task() -> None:
 def test_task_keeps_order_validates_and_does_not_touch_the_schema() -> None:
     settings = _settings()
     assert settings["TargetMetadata"]["BatchApplyEnabled"] is False
-    assert settings["FullLoadSettings"]["TargetTablePrepMode"] == "DO_NOTHING"
+    assert settings["FullLoadSettings"]["TargetTablePrepMode"] == "TRUNCATE_BEFORE_LOAD"
     assert settings["FullLoadSettings"]["StopTaskCachedChangesApplied"] is False
+    assert settings["FullLoadSettings"]["StopTaskCachedChangesNotApplied"] is True
     assert settings["ValidationSettings"]["EnableValidation"] is True
     assert settings["Logging"] == {"EnableLogging": True}
     assert settings["ChangeProcessingDdlHandlingPolicy"]["HandleSourceTableDropped"] is False

@@ -21,6 +21,8 @@ REWIND_PARAMETERS = "rewind"
 BACKUP_TAG = "daybreak-backup"
 # AWS's limit on the names of parameter groups, characters.
 PARAMETER_GROUP_LIMIT = 255
+# That on the resource identifier of a DMS task, under which its metrics are filed (API CreateReplicationTask).
+TASK_RESOURCE_LIMIT = 31
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from cdktn_provider_aws.secretsmanager_secret import SecretsmanagerSecret
 from constructs import Construct
 
 from daybreak.config.aws import Dms as Settings
+from daybreak.config.names import TASK_RESOURCE_LIMIT
 from daybreak.errors import ConfigError, InvariantViolated
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.dms_settings import CONTROL_SCHEMA, table_mappings, task_settings
@@ -31,8 +32,6 @@ from daybreak.infra.policies import Condition, Statement, document, from_this_ac
 from daybreak.infra.secrets import Secrets, SourceServer
 from daybreak.infra.site import Site
 
-# An identifier that appears in the task's ARN and as a dimension of its metrics (API CreateReplicationTask).
-_RESOURCE_IDENTIFIER_LIMIT = 31
 # Without this NUMERIC without precision is cut to (28,6); it belongs on both endpoints (DMS user guide,
 # "Using a PostgreSQL database as an AWS DMS source", endpoint settings).
 _EXTRA = "MapUnboundedNumericAsString=true"
@@ -73,7 +72,7 @@ class Dms(Construct):
         self._access = self._secrets_access()
         self.source = self._source_endpoint()
         self.target = self._target_endpoint()
-        self.resource_identifier = props.site.names.short("task", _RESOURCE_IDENTIFIER_LIMIT)
+        self.resource_identifier = props.site.names.short("task", TASK_RESOURCE_LIMIT)
         self.task = self._task()
         self.log_group_name = f"dms-tasks-{props.site.names.of('dms')}"
         # DMS would make it without an end and without our key.

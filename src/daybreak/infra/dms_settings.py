@@ -42,11 +42,12 @@ class TargetMetadata(_Json):
 
 
 class FullLoadSettings(_Json):
-    """Into tables that Daybreak has made; streaming begins by itself afterwards."""
+    """Into tables that Daybreak has made, emptied first: what a load that broke off left there would be loaded
+    twice. Then the task stops, for keys and indexes are made before any change is applied."""
 
-    target_table_prep_mode: Literal["DO_NOTHING"] = "DO_NOTHING"
+    target_table_prep_mode: Literal["TRUNCATE_BEFORE_LOAD"] = "TRUNCATE_BEFORE_LOAD"
     stop_task_cached_changes_applied: bool = False
-    stop_task_cached_changes_not_applied: bool = False
+    stop_task_cached_changes_not_applied: bool = True
 
 
 class Logging(_Json):
