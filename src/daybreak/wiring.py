@@ -14,10 +14,11 @@ from functools import cache, partial
 from types import TracebackType
 from typing import Self
 
+from daybreak.aws.dms import DmsTask
 from daybreak.aws.errors import translated as translated_aws
 from daybreak.aws.session import open_session
 from daybreak.config import Settings
-from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE, Names
+from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE, TASK_RESOURCE_LIMIT, Names
 from daybreak.controller import Controller, Listener
 from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
 from daybreak.model import MigrationRecord, Policy, Side, Verb
@@ -27,6 +28,7 @@ from daybreak.postgres.server import Connection, Server, translated
 from daybreak.postgres.sessions import Sessions
 from daybreak.preflight import run_checks
 from daybreak.remote import Remote
+from daybreak.replication.dms import DmsReplicator
 from daybreak.replication.native import NativeReplicator
 from daybreak.store.checkpoint import PublishingStore
 from daybreak.store.dynamodb import DynamoStateStore
@@ -90,24 +92,11 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
     """The runtime of ``settings``; ``listener`` hears what the controller does. ``actor`` is who acts, as
     people recognise them; by default this process.
 
-    Raises ConfigError where a router's settings can't be used, or the engine is not here."""
-    if settings.replication.engine == "dms":
-        raise ConfigError(
-            "This version provisions DMS (`daybreak infra`) but cannot move a database with it yet.",
-            'Set replication.engine = "native".',
-        )
+    Raises ConfigError where the settings of router or engine can't be used."""
     store = _store(settings, lambda: None if controller.seen is None else controller.seen.replication.lag_seconds)
     sessions = Sessions(server(settings, Side.SOURCE), server(settings, Side.TARGET))
     rules, policy = settings.replication, settings.policy()
-    replicator = NativeReplicator(
-        migration=settings.name,
-        sessions=sessions,
-        include=rules.include,
-        exclude=rules.exclude,
-        jobs=rules.jobs,
-        client_bin=rules.client_bin,
-        policy=policy,
-    )
+    replicator = _replicator(settings, sessions)
     router = _router(settings, sessions)
     switch = PostgresSwitch(
         settings.name, sessions, rules.include, rules.exclude, rules.jobs, _hold_policy(settings, policy)
@@ -186,6 +175,35 @@ def _wake(settings: Settings) -> Callable[[], None]:
             _LOG.warning("%s Its schedule wakes it.", error.message)
 
     return wake
+
+
+def _replicator(settings: Settings, sessions: Sessions) -> NativeReplicator:
+    rules, policy = settings.replication, settings.policy()
+    if rules.engine == "native":
+        return NativeReplicator(
+            settings.name, sessions, rules.include, rules.exclude, rules.jobs, rules.client_bin, policy
+        )
+    if settings.aws is None:
+        raise ConfigError('replication.engine is "dms", but the section [aws] is missing.', "Add the section.")
+    session, names = open_session(settings.aws.region), Names(settings.name, settings.aws.environment)
+    task = DmsTask(
+        session.client("dms"),
+        session.client("cloudwatch"),
+        identifier=names.of("task"),
+        resource=names.short("task", TASK_RESOURCE_LIMIT),
+        instance=names.of("dms"),
+    )
+    return DmsReplicator(
+        settings.name,
+        sessions,
+        rules.include,
+        rules.exclude,
+        rules.jobs,
+        rules.client_bin,
+        policy,
+        task=task,
+        role=settings.aws.dms.user,
+    )
 
 
 def _hold_policy(settings: Settings, policy: Policy) -> Policy:
