@@ -10,6 +10,7 @@ from psycopg import sql
 from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer, find_pgbouncer
 from daybreak.lab.pair import APPLICATION, OWNER, Pair
+from daybreak.lab.ways import ByBouncer
 from daybreak.lab.workload import Workload
 from daybreak.model import Side
 
@@ -126,7 +127,7 @@ def test_readers_follow_the_published_weight(pair: Pair) -> None:
 def test_clients_through_pgbouncer(pair: Pair) -> None:
     payments.create(pair, SCALE)
     with Bouncer(pair) as bouncer:
-        with Workload(pair, clients=4, bouncer=bouncer) as workload:
+        with Workload(pair, clients=4, way=ByBouncer(bouncer)) as workload:
             workload.wait_for_writes(WRITES)
         report = workload.report(pair.dsn(Side.SOURCE, APPLICATION))
         assert report.clean

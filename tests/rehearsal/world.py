@@ -22,6 +22,7 @@ from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.configuration import write_configuration
 from daybreak.lab.pair import APPLICATION, Pair
+from daybreak.lab.ways import ByBouncer
 from daybreak.lab.workload import Workload
 from daybreak.model import Side
 from daybreak.wiring import Runtime, build
@@ -111,7 +112,8 @@ class World:
         )
         with ExitStack() as stack:
             rate = self.rate_per_second
-            self.workload = Workload(self.pair, clients=self.clients, rate_per_second=rate, bouncer=self.bouncer)
+            way = None if self.bouncer is None else ByBouncer(self.bouncer)
+            self.workload = Workload(self.pair, clients=self.clients, rate_per_second=rate, way=way)
             stack.enter_context(self.workload)
             self.probes = stack.enter_context(Probes(self.pair))
             self._stack = stack.pop_all()

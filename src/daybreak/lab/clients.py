@@ -17,9 +17,9 @@ from uuid import UUID
 import psycopg
 from psycopg.types.json import Jsonb
 
-from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.ledger import ClientLog, has_document, has_event
 from daybreak.lab.pair import APPLICATION, Pair
+from daybreak.lab.ways import Way
 from daybreak.model import Side
 
 _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS = 0.005, 0.1
@@ -65,22 +65,17 @@ class Application:
     rows of this workload, ``interval_seconds`` is each writer's time from write to write (0: none)."""
 
     pair: Pair
-    bouncer: Bouncer | None
+    way: Way
     interval_seconds: float
     run: str = field(default_factory=lambda: f"run-{random.SystemRandom().getrandbits(48):012x}")
     accounts: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def connect(self, name: str, side: Side | None = None, *, read_only: bool = False) -> Connection:
-        """A client's session: on ``side``, or else through the pooler, or on whoever takes writes."""
-        if side is not None:
-            dsn = self.pair.dsn(side, APPLICATION)
-        elif self.bouncer is not None:
-            dsn = self.bouncer.reader_dsn if read_only else self.bouncer.writer_dsn
-        else:
-            dsn = self.pair.multihost_dsn()
+        """A client's session: on ``side``, or else wherever the way leads."""
+        dsn = self.way.dsn(read_only=read_only) if side is None else self.pair.dsn(side, APPLICATION)
         connection: Connection = psycopg.connect(dsn, autocommit=True, application_name=name, connect_timeout=5)
-        if self.bouncer is not None:
+        if self.way.pooled:
             # In transaction pooling the next statement may run in another server session.
             connection.prepare_threshold = None
         return connection
@@ -178,6 +173,7 @@ class Reader:
         self._connections: dict[Side | None, Connection] = {}
         self._weight: int | None = None
         self._looked_up_at = 0.0
+        self._opened_at = 0.0
 
     def run(self) -> None:
         """Read until the workload stops."""
@@ -192,8 +188,8 @@ class Reader:
         self._disconnect()
 
     def _choose(self) -> Side | None:
-        """A side by the published weight; None for whoever is primary, or for the pooler to choose."""
-        if self._application.bouncer is not None:
+        """A side by the published weight; None where the way leads there by itself."""
+        if not self._application.way.by_route:
             return None
         if time.monotonic() - self._looked_up_at > _LOOK_UP_SECONDS:
             self._weight = self._look_up()
@@ -218,7 +214,11 @@ class Reader:
         return None
 
     def _connection(self, side: Side | None) -> Connection:
+        lifetime = self._application.way.lifetime_seconds
+        if lifetime and time.monotonic() - self._opened_at > lifetime:
+            self._disconnect()
         if side not in self._connections:
+            self._opened_at = time.monotonic()
             self._connections[side] = self._application.connect("payments-reader", side, read_only=True)
         return self._connections[side]
 

@@ -21,6 +21,7 @@ from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.configuration import write_configuration
 from daybreak.lab.pair import APPLICATION, Pair, running_pair
 from daybreak.lab.result import FullLoad, Lag, LedgerResult, MeasuredSwitch, RehearsalResult, Verified
+from daybreak.lab.ways import ByBouncer, ByHosts, Way
 from daybreak.lab.workload import Workload
 from daybreak.model import ReplicationStatus, Side, Step, Verb
 from daybreak.wiring import Runtime, build
@@ -79,8 +80,8 @@ class Rehearsal:
         began = time.monotonic()
         with ExitStack() as stack:
             with self._stage("start both servers, fill the source"):
-                pair, bouncer, runtime = self._set_up(stack)
-            self._workload = stack.enter_context(Workload(pair, clients=self.options.clients, bouncer=bouncer))
+                pair, way, runtime = self._set_up(stack)
+            self._workload = stack.enter_context(Workload(pair, clients=self.options.clients, way=way))
             load = self._start(runtime)
             verified = self._verify(runtime)
             self._shift(runtime)
@@ -109,14 +110,15 @@ class Rehearsal:
 
     # --- the stages
 
-    def _set_up(self, stack: ExitStack) -> tuple[Pair, Bouncer | None, Runtime]:
+    def _set_up(self, stack: ExitStack) -> tuple[Pair, Way, Runtime]:
         options = self.options
         pair = stack.enter_context(running_pair(options.source_version, options.target_version))
         payments.create(pair, options.scale)
         bouncer = stack.enter_context(Bouncer(pair)) if options.router == "pgbouncer" else None
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="daybreak-rehearsal-")))
         settings = load_settings(write_configuration(pair, directory, bouncer=bouncer))
-        return pair, bouncer, stack.enter_context(build(settings, self._listen))
+        way = ByHosts(pair) if bouncer is None else ByBouncer(bouncer)
+        return pair, way, stack.enter_context(build(settings, self._listen))
 
     def _start(self, runtime: Runtime) -> FullLoad:
         with self._stage("start: copy everything, stream what changes"):

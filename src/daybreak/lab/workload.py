@@ -11,10 +11,10 @@ from typing import Self
 
 import psycopg
 
-from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.clients import Application, Connection, Reader, Writer
 from daybreak.lab.ledger import Failure, Ledger, LedgerReport, Row
 from daybreak.lab.pair import Pair
+from daybreak.lab.ways import ByHosts, Way
 from daybreak.model import Side
 
 _STOP_SECONDS = 20.0
@@ -29,13 +29,15 @@ WHERE a.balance_cents <> coalesce(l.total, 0)
 class Workload:
     """``clients`` writers and a reader on the payments schema of ``pair``.
 
-    They connect by both hosts (``target_session_attrs=read-write``), or to ``bouncer``, where one is
-    given. ``rate_per_second`` limits all writers together. The ledger is kept in memory."""
+    They find the database by ``way``, which is by both hosts unless another is given. ``rate_per_second``
+    limits all writers together. The ledger is kept in memory."""
 
     def __init__(
-        self, pair: Pair, *, clients: int = 8, rate_per_second: float | None = None, bouncer: Bouncer | None = None
+        self, pair: Pair, *, clients: int = 8, rate_per_second: float | None = None, way: Way | None = None
     ) -> None:
-        self._application = Application(pair, bouncer, clients / rate_per_second if rate_per_second else 0.0)
+        self._application = Application(
+            pair, way or ByHosts(pair), clients / rate_per_second if rate_per_second else 0.0
+        )
         self._writers = [Writer(self._application, number) for number in range(clients)]
         self._reader = Reader(self._application)
         self._threads: list[threading.Thread] = []
