@@ -1,5 +1,5 @@
 # The only task runner. Everything it needs beyond python3 it brings into this checkout: uv into .uv/,
-# Daybreak, its tools and two PostgreSQL distributions into .venv/. `make help` lists the targets.
+# Daybreak, its tools and two PostgreSQL distributions into .venv/, checkov into .checkov/. `make help` lists the targets.
 
 UV_VERSION := 0.13.8
 UV := .uv/bin/uv
@@ -12,7 +12,7 @@ export UV_PYTHON_PREFERENCE := system
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test test-all lint format docs bench clean
+.PHONY: help rehearse test test-all infra-test lint format docs bench clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,11 +20,14 @@ help: ## list these targets
 rehearse: .venv/rehearse.stamp ## migrate, cut over and roll back two servers made for it (ARGS="--scale 2 --json")
 	.venv/bin/daybreak rehearse $(ARGS)
 
-test: .venv/dev.stamp ## every test that is not marked `full`: under 12 minutes (ARGS="-k sqlite")
+test: .venv/dev.stamp .checkov/stamp ## every test that is not marked `full`: under 12 minutes (ARGS="-k sqlite")
 	.venv/bin/pytest -m "not full" $(ARGS)
 
-test-all: .venv/dev.stamp ## every test: all pairs of versions, all kill points
+test-all: .venv/dev.stamp .checkov/stamp ## every test: all pairs of versions, all kill points, the stack's life
 	.venv/bin/pytest $(ARGS)
+
+infra-test: .venv/dev.stamp .checkov/stamp ## the AWS side: its tests, applied and destroyed on emulators (needs terraform)
+	.venv/bin/pytest tests/infra $(ARGS)
 
 lint: .venv/dev.stamp ## style, types, arrows between packages, documentation
 	.venv/bin/ruff check
@@ -45,11 +48,16 @@ bench: .venv/rehearse.stamp ## the rehearsal at ten times the scale, its measure
 	.venv/bin/daybreak rehearse --scale 10 --json $(ARGS)
 
 clean: ## remove everything that was built, environments included
-	rm -rf .venv .uv site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .checkov .uv site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/dev.stamp: pyproject.toml uv.lock $(UV)
-	$(UV) sync --locked --extra lab --group docs
+	$(UV) sync --locked --extra lab --extra infra --group aws --group docs
+	@touch $@
+
+# checkov pins old versions of what others need, so it lives apart.
+.checkov/stamp: pyproject.toml uv.lock $(UV)
+	UV_PROJECT_ENVIRONMENT=.checkov $(UV) sync --locked --only-group checkov
 	@touch $@
 
 # Without the tools for developing; --inexact leaves them where they are already.
