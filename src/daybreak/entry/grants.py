@@ -59,6 +59,12 @@ def grants(
         run.show(GrantsReport(scripts), *(script.script for script in scripts))
 
 
+def _dms(run: Command) -> str:
+    """AWS DMS's role, where it takes part."""
+    aws = run.settings.aws
+    return aws.dms.user if aws is not None and run.settings.replication.engine == "dms" else ""
+
+
 def _script(run: Command, side: Side, choice: KindChoice) -> GrantScript:
     """Needs no right but LOGIN: it reads catalogs that everybody may read."""
     here = server(run.settings, side)
@@ -68,7 +74,7 @@ def _script(run: Command, side: Side, choice: KindChoice) -> GrantScript:
             if choice is not KindChoice.AUTO:
                 kind = "rds" if choice is KindChoice.RDS else "postgres"
             version = connection.info.server_version
-            text = grant_script(kind, side, here.user, here.database, owners(connection), version)
+            text = grant_script(kind, side, here.user, here.database, owners(connection), version, _dms(run))
     except PermanentError as error:
         raise PermanentError(
             error.message,

@@ -3,7 +3,7 @@
 moto 5.2.5 reports an Aurora cluster without serverless (v1) scaling as one with empty limits, looks for the KMS
 key of its master user among moto's own, makes no cluster of one name twice in a minute, forgets Performance
 Insights of its instances and does not know the versions of Aurora. What else is mended is in ``moto_dms``,
-``moto_ec2`` and ``moto_route53``."""
+``moto_tasks``, ``moto_ec2`` and ``moto_route53``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moto.rds.exceptions import DBClusterSnapshotAlreadyExistsError
 from moto.rds.responses import RDSResponse
 from moto.server import main
 
-from daybreak.lab import moto_dms, moto_ec2, moto_route53
+from daybreak.lab import moto_dms, moto_ec2, moto_route53, moto_tasks
 
 HOST = "127.0.0.1"
 AURORA_VERSIONS = ("15.10", "16.8", "17.4", "17.5")
@@ -43,7 +43,7 @@ def _describe_db_engine_versions(_self: RDSResponse) -> ActionResult:
 
 def mend() -> None:
     """Put the mended parts into moto, before it serves."""
-    for part in (moto_dms, moto_ec2, moto_route53):
+    for part in (moto_dms, moto_tasks, moto_ec2, moto_route53):
         part.mend()
     setattr(rds, DBInstanceClustered.__name__, DBInstanceClustered)
     shown, backed_up = vars(rds.DBCluster)["scaling_configuration_info"].fget, rds.DBCluster.save_automated_backup

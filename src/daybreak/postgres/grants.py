@@ -19,6 +19,8 @@ Kind = Literal["postgres", "rds"]
 # CREATE SUBSCRIPTION without superuser, REPLICATION handed on by a role that has it, and GRANT ..
 # WITH SET/INHERIT all came with 16 (release notes).
 _DELEGATED = 160000
+# GRANT SET ON PARAMETER came with 15.
+_PARAMETERS = 150000
 
 _READ_FILE = "pg_catalog.pg_read_file(text, bigint, bigint)"
 
@@ -61,12 +63,43 @@ def grant_items(kind: Kind, role: str, owners: tuple[str, ...], version_num: int
     )
 
 
-def grant_script(kind: Kind, side: Side, role: str, database: str, owners: tuple[str, ...], version_num: int) -> str:
-    """The script that gives exactly ``grant_items``, all or nothing; running it again changes nothing.
+def dms_items(
+    kind: Kind, side: Side, dms: str, role: str, owners: tuple[str, ...], version_num: int
+) -> tuple[GrantItem, ...]:
+    """What AWS DMS's role ``dms`` needs on ``side``, and Daybreak's ``role`` to shut it out.
+
+    On RDS membership in ``rds_superuser`` stands for what only superusers may set."""
+    applies = "It applies changes as replication does: foreign keys and triggers have fired on the source."
+    replicates = "It streams from a slot of its own."
+    needed = [_attribute(dms, "login", "LOGIN", "rolcanlogin", "AWS DMS connects with it.")]
+    needed += [_member(dms, owner, "It reads and writes this role's tables.") for owner in owners if owner != dms]
+    if side is Side.SOURCE:
+        attribute = _attribute(dms, "replication", "REPLICATION", "rolreplication", replicates)
+        needed.append(_member(dms, "rds_replication", replicates) if kind == "rds" else attribute)
+    elif kind == "rds":
+        needed.append(_member(dms, "rds_superuser", applies))
+    elif version_num < _PARAMETERS:
+        needed.append(_attribute(dms, "superuser", "SUPERUSER", "rolsuper", applies))
+    else:
+        needed.append(_parameter(dms, "session_replication_role", applies))
+    if version_num >= _DELEGATED:
+        needed.append(_member(role, dms, "It shuts DMS out once PostgreSQL's own streams take over.", admin=True))
+    return tuple(needed)
+
+
+def grant_script(
+    kind: Kind, side: Side, role: str, database: str, owners: tuple[str, ...], version_num: int, dms: str = ""
+) -> str:
+    """The script that gives exactly ``grant_items``, and with AWS DMS's role ``dms`` also ``dms_items``, all or
+    nothing; running it again changes nothing.
 
     It holds no secret: its header says how to set the password. It refuses to run in another
     database, because rights on functions are each database's own."""
     items = grant_items(kind, role, owners, version_num)
+    roles = _create_role(role)
+    if dms:
+        items += dms_items(kind, side, dms, role, owners, version_num)
+        roles += f"\n{_create_role(dms)}"
     who = "a superuser" if kind == "postgres" else "the master user"
     head = (
         f"-- The rights of Daybreak's role on the {side} server. Run as {who}, in the database to migrate:\n"
@@ -75,7 +108,7 @@ def grant_script(kind: Kind, side: Side, role: str, database: str, owners: tuple
         "-- To take everything back after the migration: DROP OWNED BY the role; DROP ROLE the role;\n"
     )
     body = "".join(f"\n-- {item.why}\n{item.statement}\n" for item in items)
-    return f"{head}\nBEGIN;\n\n{_in_database(database)}\n\n{_create_role(role)}\n{body}\nCOMMIT;\n"
+    return f"{head}\nBEGIN;\n\n{_in_database(database)}\n\n{roles}\n{body}\nCOMMIT;\n"
 
 
 def missing_items(connection: Connection, items: tuple[GrantItem, ...]) -> tuple[GrantItem, ...]:
@@ -116,6 +149,15 @@ def _attribute(role: str, name: str, attribute: str, column: str, why: str) -> G
 def _replication(role: str) -> GrantItem:
     why = "It creates slots, streams from them and makes a role that may."
     return _attribute(role, "replication", "REPLICATION", "rolreplication", why)
+
+
+def _parameter(role: str, name: str, why: str) -> GrantItem:
+    statement = sql.SQL("GRANT SET ON PARAMETER {} TO {};").format(sql.Identifier(name), sql.Identifier(role))
+    held = sql.SQL(
+        "COALESCE((SELECT pg_catalog.has_parameter_privilege(oid, {}, 'SET') FROM pg_catalog.pg_roles"
+        " WHERE rolname = {}), false)"
+    ).format(name, role)
+    return GrantItem(f"parameter-{name.replace('_', '-')}", role, why, _text(statement), held)
 
 
 def _member(role: str, group: str, why: str, admin: bool = False) -> GrantItem:
