@@ -1,0 +1,127 @@
+"""What keeps a stack from being destroyed, and the passwords that its secrets are made with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boto3.session import Session
+from infra.whole import settings
+from moto import mock_aws
+
+from daybreak.aws.session import open_session
+from daybreak.config import InfraSettings
+from daybreak.errors import ConfigError, PermanentError, Refused
+from daybreak.infra.guard import Standing, published, refuse_while_needed
+from daybreak.infra.passwords import passwords
+
+STATE = "/migration/test/state"
+NAMES = ("source_password", "target_password", "dms_source_password")
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+    """An empty account."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        yield open_session("eu-central-1")
+
+
+def put(account: Session, value: str) -> None:
+    account.client("ssm").put_parameter(Name=STATE, Value=value, Type="SecureString", Overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("phase", "primary", "word"),
+    [
+        ("planned", "source", ""),
+        ("aborted", "source", ""),
+        ("finished", "source", ""),
+        ("loading", "source", "migration is loading"),
+        ("switching", "source", "migration is switching"),
+        ("streaming", "target", "takes the application's writes"),
+        ("finished", "target", "takes the application's writes"),
+        ("some-day", "source", "migration is some-day"),
+    ],
+)
+def test_who_still_needs_it(account: Session, phase: str, primary: str, word: str) -> None:
+    put(account, json.dumps({"phase": phase, "primary": primary, "version": 3}))
+    found = published(STATE, account)
+    assert found is not None
+    if not word:
+        refuse_while_needed([found], "payments")
+        return
+    with pytest.raises(Refused, match=word) as caught:
+        refuse_while_needed([Standing("elsewhere", "planned", "source"), found], "payments")
+    assert "--even-while-active payments" in caught.value.hint
+    assert STATE in caught.value.message
+
+
+def test_nothing_deployed(account: Session) -> None:
+    assert published(STATE, account) is None
+
+
+@pytest.mark.parametrize("value", ["nonsense", "{}", "[]"])
+def test_what_nobody_can_read_is_refused(account: Session, value: str) -> None:
+    put(account, value)
+    with pytest.raises(Refused, match="Nobody can tell"):
+        published(STATE, account)
+
+
+def test_where_aws_does_not_answer_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    with pytest.raises(Refused, match="Nobody can tell"):
+        published(STATE, open_session("eu-central-1"))
+
+
+@pytest.fixture
+def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InfraSettings:
+    """Settings with a password for the source."""
+    monkeypatch.setenv("DAYBREAK_SOURCE__PASSWORD", "of-the-source")
+    return settings(tmp_path, "dms")
+
+
+def test_each_secret_has_a_password_of_its_own(account: Session, chosen: InfraSettings) -> None:
+    found = passwords(NAMES, chosen, account)
+    assert found["source_password"] == "of-the-source"
+    assert len(set(found.values())) == len(NAMES)
+    assert all(len(value) > 40 for name, value in found.items() if name != "source_password")
+
+
+def test_a_password_that_is_in_use_stays(account: Session, chosen: InfraSettings) -> None:
+    manager = account.client("secretsmanager")
+    text = json.dumps({"username": "daybreak", "password": "on-the-server"})
+    manager.create_secret(Name="daybreak-payments-target-test", SecretString=text)
+    manager.create_secret(Name="daybreak-payments-dms-source-test")
+    found = passwords(NAMES, chosen, account)
+    assert found["target_password"] == "on-the-server"
+    assert found["dms_source_password"], "a secret without a value has none to keep"
+
+
+def test_one_in_the_environment_counts(
+    account: Session, chosen: InfraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_VAR_target_password", "rotated")
+    assert passwords(NAMES, chosen, account)["target_password"] == "rotated"
+
+
+def test_the_source_has_to_have_one(account: Session, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="source's password is not known"):
+        passwords(NAMES, settings(tmp_path, "dms"), account)
+
+
+def test_a_secret_that_cannot_be_read_is_not_overwritten(
+    chosen: InfraSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(PermanentError, match="daybreak-payments-target-test, whose password is to stay"):
+        passwords(("target_password",), chosen, open_session("eu-central-1"))

@@ -1,0 +1,67 @@
+"""Terraform's plan as people need it: what is lost, what is protected, and why something is replaced."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from daybreak.infra.plan import Plan
+
+
+def change(kind: str, actions: list[str], before: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """One entry of ``resource_changes``."""
+    named = {"address": f"{kind}.one", "mode": "managed", "type": kind, **more}
+    return {**named, "change": {"actions": actions, "before": before, "replace_paths": more.get("replace_paths", [])}}
+
+
+def parsed(*changes: dict[str, Any], **outputs: list[str]) -> Plan:
+    shown = {
+        "resource_changes": changes,
+        "output_changes": {name: {"actions": actions} for name, actions in outputs.items()},
+    }
+    return Plan.parse(json.dumps(shown))
+
+
+def test_counts_and_steps() -> None:
+    plan = parsed(
+        change("aws_sns_topic", ["create"]),
+        change("aws_sqs_queue", ["update"], {"id": "q"}),
+        change("aws_vpc", ["delete"], {"id": "v"}),
+        change("aws_subnet", ["delete", "create"], {"id": "s"}),
+        change("aws_route", ["no-op"], {"id": "r"}),
+        change("aws_iam_policy_document", ["read"], mode="data"),
+    )
+    assert [plan.count(one) for one in ("create", "update", "destroy", "replace")] == [1, 1, 1, 1]
+    assert plan.steps == 5
+    assert not plan.empty
+
+
+def test_nothing_to_do_and_outputs_only() -> None:
+    assert parsed(change("aws_vpc", ["no-op"], {"id": "v"}), host=["no-op"]).empty
+    assert not parsed(host=["update"]).empty
+
+
+def test_what_holds_something_is_a_loss() -> None:
+    plan = parsed(
+        change("aws_rds_cluster", ["create", "delete"], {"id": "c"}, replace_paths=[["engine_mode"], ["a", 0, "b"]],
+               action_reason="replace_because_cannot_update"),
+        change("aws_kms_key", ["delete"], {"id": "k"}),
+        change("aws_kms_alias", ["delete"], {"id": "a"}),
+        change("aws_secretsmanager_secret", ["update"], {"id": "s"}),
+    )  # fmt: skip
+    assert {one.kind for one in plan.losses} == {"aws_rds_cluster", "aws_kms_key"}
+    assert "engine_mode, a.0.b can't be changed in place" in {one.why for one in plan.changes}
+
+
+def test_what_is_protected() -> None:
+    plan = parsed(
+        change("aws_rds_cluster", ["delete"], {"id": "c", "deletion_protection": True}),
+        change("aws_dynamodb_table", ["delete"], {"id": "t", "deletion_protection_enabled": False}),
+        change("aws_rds_cluster_instance", ["update"], {"id": "i", "deletion_protection": True}),
+    )
+    (only,) = plan.protected
+    assert (only.id, only.half_made) == ("c", False)
+    tainted = parsed(
+        change("aws_rds_cluster", ["delete", "create"], {"id": "c"}, action_reason="replace_because_tainted")
+    )
+    assert tainted.changes[0].half_made
