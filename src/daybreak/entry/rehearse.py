@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from threading import Event, Thread
 from typing import Annotated
@@ -19,6 +20,7 @@ from rich.text import Text
 from daybreak.entry import words
 from daybreak.entry.command import FAILED, command
 from daybreak.entry.options import DEFAULT_CONFIG, Json
+from daybreak.errors import ConfigError
 from daybreak.lab.rehearsal import Options, Rehearsal
 from daybreak.lab.result import RehearsalResult
 
@@ -34,23 +36,37 @@ class RouterName(StrEnum):
 
 def rehearse(
     source_version: Annotated[int, typer.Option(help="PostgreSQL major version of the source.")] = 17,
-    target_version: Annotated[int, typer.Option(help="PostgreSQL major version of the target.")] = 18,
+    target_version: Annotated[
+        int | None, typer.Option(help="That of the target; 18, with --aws 17: it must speak TLS there.")
+    ] = None,
     scale: Annotated[float, typer.Option(min=0.01, help="Size of the history; 1 is 100 MB.")] = 1.0,
     clients: Annotated[int, typer.Option(min=1, max=32, help="Clients that write all the while.")] = 8,
     router: Annotated[RouterName, typer.Option(help="How the clients find the primary.")] = RouterName.MULTIHOST,
+    aws: Annotated[bool, typer.Option("--aws", help="With the AWS side, on emulated AWS; needs Terraform.")] = False,
     json: Json = False,
 ) -> None:
     """Rehearse a migration on this machine: two servers, clients that write, cutover, rollback, cutover.
 
     Reads no configuration and touches nothing outside a temporary directory. Exit status 1 where a write
-    was lost or doubled, or where a comparison was not clean."""
+    was lost or doubled, where a comparison was not clean, or where reads did not go where they were sent."""
     with command("rehearse", DEFAULT_CONFIG, json) as run:
-        rehearsal = Rehearsal(Options(source_version, target_version, scale, clients, router.value))
+        options = Options(source_version, target_version or (17 if aws else 18), scale, clients, router.value)
+        rehearsal = _on_aws(options) if aws else Rehearsal(options)
         with _watching(rehearsal, run.err):
             result = rehearsal.run()
         run.show(result, *_summary(result))
         if not result.passed:
             raise typer.Exit(FAILED)
+
+
+def _on_aws(options: Options) -> Rehearsal:
+    try:
+        from daybreak.lab.rehearsal_aws import AwsRehearsal
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed.", "In a checkout: `make rehearse-aws` installs what this needs."
+        ) from None
+    return AwsRehearsal(replace(options, router="route53"))
 
 
 class _Board:
@@ -135,5 +151,8 @@ def _summary(result: RehearsalResult) -> tuple[Table, Table, Text]:
             str(move.client_errors),
             "yes" if move.certified else "NO",
         )
+    if result.shares:
+        told = ", ".join(f"{share.weight}: {share.percent:g}" for share in result.shares)
+        facts.add_row("reads by DNS", f"percent of {result.shares[0].answers} answers at each weight: {told}")
     verdict = Text("Passed", "bold green") if result.passed else Text("FAILED", "bold red")
     return facts, moves, verdict.append(f" in {result.seconds:.0f} s.", "default")

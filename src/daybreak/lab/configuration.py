@@ -23,11 +23,13 @@ def write_configuration(
     bouncer: Bouncer | None = None,
     cutover: Section | None = None,
     replication: Section | None = None,
+    more: Mapping[str, Section] | None = None,
 ) -> Path:
     """Write ``daybreak.toml`` and the files of secrets that it names into ``directory``; returns its path.
 
-    ``cutover`` and ``replication`` are keys of the sections of that name; what is left out has its
-    default. Keep the directory closed to others (``tempfile`` does): the secrets are not encrypted."""
+    ``cutover`` and ``replication`` are keys of the sections of that name, ``more`` has further sections;
+    what is left out has its default. Keep the directory closed to others (``tempfile`` does): the secrets are
+    not encrypted."""
     sections: dict[str, Section] = {}
     for side in Side:
         sections[side] = {
@@ -50,6 +52,7 @@ def write_configuration(
             "writer": WRITER,
             "reader": READER,
         }
+    sections.update(more or {})
     lines = [f"name = {json.dumps(name)}"]
     for title, section in sections.items():
         lines += ["", f"[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in section.items())]

@@ -20,7 +20,7 @@ from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.configuration import write_configuration
 from daybreak.lab.pair import APPLICATION, Pair, running_pair
-from daybreak.lab.result import FullLoad, Lag, LedgerResult, MeasuredSwitch, RehearsalResult, Verified
+from daybreak.lab.result import FullLoad, Lag, LedgerResult, MeasuredShare, MeasuredSwitch, RehearsalResult, Verified
 from daybreak.lab.ways import ByBouncer, ByHosts, Way
 from daybreak.lab.workload import Workload
 from daybreak.model import ReplicationStatus, Side, Step, Verb
@@ -45,7 +45,8 @@ class Options:
     target_version: int = 18
     scale: float = 1.0
     clients: int = 8
-    router: Literal["multihost", "pgbouncer"] = "multihost"
+    router: Literal["multihost", "pgbouncer", "route53"] = "multihost"
+    engine: Literal["native", "dms"] = "native"
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class Rehearsal:
         self.stages: list[Stage] = []
         self.doing = ""
         self.lag_ms: list[float] = []
+        self.shares: list[MeasuredShare] = []
         self._times: dict[tuple[str, Step | None], float] = {}
         self._workload: Workload | None = None
 
@@ -79,8 +81,7 @@ class Rehearsal:
         Raises DaybreakError where a step failed, ConfigError where a server or PgBouncer is missing."""
         began = time.monotonic()
         with ExitStack() as stack:
-            with self._stage("start both servers, fill the source"):
-                pair, way, runtime = self._set_up(stack)
+            pair, way, runtime = self._set_up(stack)
             self._workload = stack.enter_context(Workload(pair, clients=self.options.clients, way=way))
             load = self._start(runtime)
             verified = self._verify(runtime)
@@ -96,6 +97,7 @@ class Rehearsal:
                 runtime.run(Verb.FINISH)
             with self._stage("hold the clients' ledger against the target"):
                 ledger = self._judge(pair)
+            self._clear_away()
         return RehearsalResult(
             source_version=self.options.source_version,
             target_version=self.options.target_version,
@@ -106,14 +108,16 @@ class Rehearsal:
             switchovers=switchovers,
             ledger=ledger,
             verify=verified,
+            shares=tuple(self.shares),
         )
 
     # --- the stages
 
     def _set_up(self, stack: ExitStack) -> tuple[Pair, Way, Runtime]:
         options = self.options
-        pair = stack.enter_context(running_pair(options.source_version, options.target_version))
-        payments.create(pair, options.scale)
+        with self._stage("start both servers, fill the source"):
+            pair = stack.enter_context(running_pair(options.source_version, options.target_version))
+            payments.create(pair, options.scale)
         bouncer = stack.enter_context(Bouncer(pair)) if options.router == "pgbouncer" else None
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="daybreak-rehearsal-")))
         settings = load_settings(write_configuration(pair, directory, bouncer=bouncer))
@@ -135,6 +139,9 @@ class Rehearsal:
         assert found is not None, "a verification that was done is recorded"
         incomplete = () if found.complete else ("not all tables were compared in time",)
         return Verified(found.tables, found.rows, round(found.seconds, 2), (*found.differences, *incomplete))
+
+    def _clear_away(self) -> None:
+        """Take down what has to be taken down in order; nothing here."""
 
     def _shift(self, runtime: Runtime) -> None:
         # An entry of PgBouncer leads to one side: all reads or none.

@@ -62,6 +62,17 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredShare:
+    """Of ``answers`` of the name server for the readers' name, ``percent`` led to the target; ``weight`` percent
+    should. ``fits``: the difference is within what chance explains."""
+
+    weight: int
+    percent: float
+    answers: int
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RehearsalResult:
     """Everything that a rehearsal measured."""
 
@@ -74,9 +85,12 @@ class RehearsalResult:
     switchovers: tuple[MeasuredSwitch, ...]
     ledger: LedgerResult
     verify: Verified
+    shares: tuple[MeasuredShare, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """No write was lost or doubled, and every comparison was complete and clean."""
+        """No write was lost or doubled, every comparison was complete and clean, every share was kept."""
+        if not all(share.fits for share in self.shares):
+            return False
         compared = not self.verify.differences and all(switch.certified for switch in self.switchovers)
         return compared and not (self.ledger.lost or self.ledger.duplicated)

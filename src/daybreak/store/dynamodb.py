@@ -73,7 +73,9 @@ class DynamoStateStore:
             pages = self._client.get_paginator("query").paginate(
                 TableName=self._table,
                 ConsistentRead=True,
-                KeyConditionExpression="migration = :name AND begins_with(item, :journal)",
+                # ``item`` is a word of DynamoDB's own ("Reserved words in DynamoDB").
+                KeyConditionExpression="migration = :name AND begins_with(#item, :journal)",
+                ExpressionAttributeNames={"#item": "item"},
                 ExpressionAttributeValues={":name": {"S": name}, ":journal": {"S": _JOURNAL}},
             )
             for page in pages:

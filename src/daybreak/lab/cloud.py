@@ -1,0 +1,181 @@
+"""A migration's AWS side on this machine: the product's own stack, deployed to emulated AWS by the product's own
+command, with secrets that lead to the lab's servers and a name server that answers from its Route 53.
+
+Only what emulators need is laid over it: the override file of Terraform, and the function's way to the
+emulators. ``os.environ`` leads to them while it is there, as an operator's shell would."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boto3.session import Session
+
+from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, Names
+from daybreak.errors import ConfigError, PermanentError
+from daybreak.lab.aws import EmulatedAws, emulated_aws
+from daybreak.lab.dns import Host, NameServer
+from daybreak.lab.overlay import write_override
+from daybreak.lab.pair import Pair
+from daybreak.model import Side
+from daybreak.postgres.processes import started
+
+if TYPE_CHECKING:
+    from daybreak.lab.configuration import Section
+
+REGION, ENVIRONMENT, ZONE = "eu-central-1", "test", "payments.internal"
+# Where mirrors of providers are: in Terraform's own places (`terraform init`, implied local mirrors), and
+# wherever a machine without access to the registry has one.
+_MIRRORS = (
+    "~/.terraform.d/plugins",
+    "~/.local/share/terraform/plugins",
+    "/usr/local/share/terraform/plugins",
+    "/usr/share/terraform/plugins",
+    "/opt/*",
+)
+_INIT_ARGUMENTS = "TF_CLI_ARGS_init"
+_PROVIDER = "registry.terraform.io/hashicorp/aws"
+_TTL_SECONDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A directory with a version of the AWS provider in it."""
+
+    directory: Path
+    version: str
+
+    @classmethod
+    def find(cls) -> Mirror | None:
+        """The one that the environment names, or else the first in the usual places; None: the registry is asked."""
+        named = re.search(r"-plugin-dir=(\S+)", os.environ.get(_INIT_ARGUMENTS, ""))
+        places = [Path(named[1])] if named else [Path(one).expanduser() for one in _MIRRORS]
+        for place in (found for one in places for found in sorted(one.parent.glob(one.name))):
+            versions = sorted(one.name for one in (place / _PROVIDER).glob("*.*.*") if one.is_dir())
+            if versions:
+                return cls(place, versions[-1])
+        return None
+
+
+def sections(pair: Pair, name: str, engine: str) -> dict[str, Section]:
+    """What a lab's daybreak.toml says beside its servers for a controller on AWS. ``pair`` speaks TLS."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    machine = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    table = Names(name, ENVIRONMENT).of("state", limit=255)
+    return {
+        "replication": {"engine": engine},
+        "traffic": {"router": "route53"},
+        "state": {"url": f"dynamodb://{table}"},
+        "aws": {"environment": ENVIRONMENT, "region": REGION},
+        "aws.network": {"vpc_cidr": "10.60.0.0/16"},
+        "aws.aurora": {"engine_version": "17.5"},
+        "aws.dms": {"source_ca_file": str(pair.source.ca_file), "target_ca_file": str(pair.target.ca_file)},
+        "aws.routing": {"zone_name": ZONE, "ttl_seconds": _TTL_SECONDS},
+        "aws.controller": {"runtime": f"python{here}", "architecture": machine},
+    }
+
+
+class Cloud:
+    """The deployed AWS side of the migration ``name`` whose configuration is ``config``."""
+
+    def __init__(self, config: Path, name: str, pair: Pair, emulated: EmulatedAws) -> None:
+        self._config = config
+        self._pair = pair
+        self._emulated = emulated
+        self._mirror = Mirror.find()
+        self._names = Names(name, ENVIRONMENT)
+        self._name = name
+        self.session = Session(region_name=REGION)
+
+    def deploy(self) -> None:
+        """Synthesise and apply the stack, then lead its secrets and its function to this machine.
+
+        Raises ConfigError without Terraform, PermanentError with the command's words where it fails."""
+        if shutil.which("terraform") is None:
+            raise ConfigError(
+                "terraform is not installed (not found in PATH).",
+                "Install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install",
+            )
+        synthesised = Path(self._infra("synth")["directory"])
+        write_override(synthesised, self._mirror.version if self._mirror else "")
+        outputs = self._infra("deploy", "--yes")["outputs"]
+        for side in Side:
+            self._write_secret(side, str(outputs[f"{side}_secret_arn"]))
+        self._lead_function()
+
+    def destroy(self) -> None:
+        """Destroy the stack, whatever it is used for."""
+        self._infra("destroy", "--yes", "--even-while-active", self._name)
+
+    @contextmanager
+    def name_server(self) -> Iterator[tuple[NameServer, Mapping[str, Host]]]:
+        """Answers from the stack's zone, and who listens at the end of each chain of names."""
+        hosts = {side: Host(side, "127.0.0.1", self._pair.cluster(side).port) for side in Side}
+        (cluster,) = self.session.client("rds").describe_db_clusters()["DBClusters"]
+        ends = {
+            f"db-source.{ZONE}": hosts[Side.SOURCE],
+            cluster["Endpoint"]: hosts[Side.TARGET],
+            cluster["ReaderEndpoint"]: hosts[Side.TARGET],
+        }
+        with NameServer(self.session.client("route53"), ZONE, ends) as server:
+            yield server, ends
+
+    def _write_secret(self, side: Side, arn: str) -> None:
+        """As the stack wrote it, but for where the lab's server is and what its role's password is."""
+        manager = self.session.client("secretsmanager")
+        secret = json.loads(manager.get_secret_value(SecretId=arn)["SecretString"])
+        port = self._pair.cluster(side).port
+        secret |= {"host": "127.0.0.1", "port": port, "password": self._pair.migration_password}
+        secret |= {"dbname": self._pair.database}
+        manager.put_secret_value(SecretId=arn, SecretString=json.dumps(secret))
+
+    def _lead_function(self) -> None:
+        function = self._names.of(FUNCTION, FUNCTION_LIMIT)
+        client = self.session.client("lambda")
+        variables = client.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+        variables = {**variables, **self._emulated.environment(), "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
+        client.update_function_configuration(FunctionName=function, Environment={"Variables": variables})
+
+    def _infra(self, *arguments: str) -> dict[str, Any]:
+        """``daybreak infra ... --json``, and its object."""
+        plugins = {_INIT_ARGUMENTS: f"-plugin-dir={self._mirror.directory}"} if self._mirror else {}
+        command = [sys.executable, "-c", "from daybreak.entry.cli import main; main()", "infra", *arguments]
+        with started([*command, "--json", "--config", str(self._config)], plugins) as child:
+            while not child.finished(0.2):
+                pass
+            text, said = child.output().decode(), child.complaint()
+        try:
+            found: dict[str, Any] = json.loads(text)
+        except ValueError:
+            found = {"error": {"message": said or text, "hint": ""}}
+        if "error" in found:
+            raise PermanentError(f"daybreak infra {arguments[0]}: {found['error']['message']}", found["error"]["hint"])
+        return found
+
+
+@contextmanager
+def emulated_account() -> Iterator[EmulatedAws]:
+    """Emulated AWS to which this process's environment leads while the block runs.
+
+    Raises as ``emulated_aws``."""
+    with ExitStack() as stack:
+        emulated = stack.enter_context(emulated_aws())
+        before = dict(os.environ)
+        stack.callback(_restore, before)
+        os.environ.pop("AWS_PROFILE", None)
+        os.environ.update(emulated.environment())
+        yield emulated
+
+
+def _restore(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
