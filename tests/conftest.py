@@ -19,6 +19,7 @@ import pytest
 from support import Clusters
 
 from daybreak.errors import ConfigError
+from daybreak.lab.aws import EmulatedAws, emulated_aws
 from daybreak.lab.certificates import Authority
 from daybreak.lab.cluster import Cluster, find_server
 from daybreak.lab.pair import Pair, running_pair, start_together
@@ -83,3 +84,10 @@ def own_pair(versions: tuple[int, int], tls: bool) -> Iterator[Pair]:
     """Like ``pair``, on two servers of the test's own: for stopping, killing and reconfiguring."""
     with running_pair(*versions, tls=tls) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def emulated_account() -> Iterator[EmulatedAws]:
+    """Emulated AWS for all tests of this run; each cleans up after itself."""
+    with emulated_aws() as running:
+        yield running

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from aws_tables import TABLE, make_table
-from moto import mock_aws
+from aws_tables import fresh_table
 
 from daybreak.errors import StateConflict
 from daybreak.memory import MemoryStateStore
@@ -30,8 +29,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore
     elif request.param == "sqlite":
         yield SqliteStateStore.from_url(f"sqlite:///{tmp_path}/state/shop.db")
     else:
-        with mock_aws():
-            yield DynamoStateStore(make_table(), TABLE)
+        with fresh_table(request.getfixturevalue("emulated_account")) as (client, table):
+            yield DynamoStateStore(client, table)
 
 
 def _swap(store: StateStore, record: MigrationRecord, expected_version: int, event: str = "moved") -> MigrationRecord:

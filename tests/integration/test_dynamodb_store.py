@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-from aws_tables import TABLE, make_table
+from aws_tables import fresh_table
 from botocore.stub import Stubber
 from moto import mock_aws
 
 from daybreak.errors import PermanentError, StateConflict, TransientError
+from daybreak.lab.aws import EmulatedAws
 from daybreak.memory import MemoryStateStore
 from daybreak.model import Intent, MigrationRecord, Phase, Side, Verb
 from daybreak.store.checkpoint import PublishingStore
@@ -36,10 +37,22 @@ _DENIED = (
 )
 
 
+@dataclass(frozen=True)
+class Table:
+    """An empty table."""
+
+    client: DynamoDBClient
+    name: str
+
+    @property
+    def store(self) -> DynamoStateStore:
+        return DynamoStateStore(self.client, self.name)
+
+
 @pytest.fixture
-def client() -> Iterator[DynamoDBClient]:
-    with mock_aws():
-        yield make_table()
+def table(emulated_account: EmulatedAws) -> Iterator[Table]:
+    with fresh_table(emulated_account) as (client, name):
+        yield Table(client, name)
 
 
 @pytest.fixture
@@ -64,53 +77,53 @@ def _cancelled(stub: Stubber, *reasons: str) -> None:
     )
 
 
-def test_a_race_is_run_again_and_the_loser_is_told(client: DynamoDBClient) -> None:
-    with Stubber(client) as stub:
+def test_a_race_is_run_again_and_the_loser_is_told(table: Table) -> None:
+    with Stubber(table.client) as stub:
         _cancelled(stub, "TransactionConflict", "None")
         stub.add_response("transact_write_items", {})
-        assert _swap(DynamoStateStore(client, TABLE), 4).version == 5
+        assert _swap(table.store, 4).version == 5
         _cancelled(stub, "TransactionConflict", "None")
         _cancelled(stub, "ConditionalCheckFailed", "None")
         stub.add_response("get_item", {})
         with pytest.raises(StateConflict, match="version 0, not 4"):
-            _swap(DynamoStateStore(client, TABLE), 4)
+            _swap(table.store, 4)
         stub.assert_no_pending_responses()
 
 
-def test_a_refusal_names_action_and_resource(client: DynamoDBClient) -> None:
-    with Stubber(client) as stub:
+def test_a_refusal_names_action_and_resource(table: Table) -> None:
+    with Stubber(table.client) as stub:
         stub.add_client_error("transact_write_items", "AccessDeniedException", _DENIED, http_status_code=400)
         with pytest.raises(PermanentError) as raised:
-            _swap(DynamoStateStore(client, TABLE), 0)
+            _swap(table.store, 0)
     assert "refuses dynamodb:PutItem on arn:aws:dynamodb:eu-central-1:123456789012:table/shop" in raised.value.message
     assert raised.value.hint.startswith("Allow dynamodb:PutItem")
 
 
-def test_throttling_is_worth_trying_again(client: DynamoDBClient) -> None:
-    with Stubber(client) as stub:
+def test_throttling_is_worth_trying_again(table: Table) -> None:
+    with Stubber(table.client) as stub:
         stub.add_client_error("get_item", "ProvisionedThroughputExceededException", "Rate exceeded")
-        with pytest.raises(TransientError, match=f"reading table {TABLE}"):
-            DynamoStateStore(client, TABLE).load("shop")
+        with pytest.raises(TransientError, match=f"reading table {table.name}"):
+            table.store.load("shop")
 
 
-def test_a_table_that_is_not_there_says_what_makes_it(client: DynamoDBClient) -> None:
+def test_a_table_that_is_not_there_says_what_makes_it(table: Table) -> None:
     with pytest.raises(PermanentError) as raised:
-        DynamoStateStore(client, "elsewhere").load("shop")
+        DynamoStateStore(table.client, "elsewhere").load("shop")
     assert "daybreak infra deploy" in raised.value.hint
 
 
-def test_a_journal_row_is_never_written_over(client: DynamoDBClient) -> None:
-    store = DynamoStateStore(client, TABLE)
+def test_a_journal_row_is_never_written_over(table: Table) -> None:
+    store = table.store
     _swap(store, 0)
     # A record that was put back from a copy by hand: its version is one that the journal had already.
-    client.delete_item(TableName=TABLE, Key={"migration": {"S": "shop"}, "item": {"S": "record"}})
+    table.client.delete_item(TableName=table.name, Key={"migration": {"S": "shop"}, "item": {"S": "record"}})
     with pytest.raises(StateConflict):
         _swap(store, 0)
     assert len(store.journal("shop")) == 1
 
 
-def test_a_long_journal_comes_in_pages_and_whole(client: DynamoDBClient) -> None:
-    store = DynamoStateStore(client, TABLE)
+def test_a_long_journal_comes_in_pages_and_whole(table: Table) -> None:
+    store = table.store
     detail = "x" * 100_000  # a page holds 1 MB (DynamoDB developer guide, Query)
     for version in range(12):
         store.compare_and_swap(_RECORD, version, "moved", None, _AT, detail)
