@@ -12,13 +12,16 @@ export UV_PYTHON_PREFERENCE := system
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test test-all infra-test lint format docs bench clean
+.PHONY: help rehearse rehearse-aws test test-all infra-test lint format docs bench clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 rehearse: .venv/rehearse.stamp ## migrate, cut over and roll back two servers made for it (ARGS="--scale 2 --json")
 	.venv/bin/daybreak rehearse $(ARGS)
+
+rehearse-aws: .venv/dev.stamp ## the same with its AWS side, on emulated AWS (needs terraform)
+	.venv/bin/daybreak rehearse --aws $(ARGS)
 
 test: .venv/dev.stamp .checkov/stamp ## every test that is not marked `full`: under 12 minutes (ARGS="-k sqlite")
 	.venv/bin/pytest -m "not full" $(ARGS)
@@ -52,7 +55,7 @@ clean: ## remove everything that was built, environments included
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/dev.stamp: pyproject.toml uv.lock $(UV)
-	$(UV) sync --locked --extra lab --extra infra --group aws --group docs
+	$(UV) sync --locked --extra lab --extra infra --extra aws --group aws --group docs
 	@touch $@
 
 # checkov pins old versions of what others need, so it lives apart.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,27 @@ def test_a_rehearsal_passes(router: str) -> None:
     assert result["full_load"]["rows"] > 1000
     if router == "pgbouncer":
         assert [switch["client_errors"] for switch in result["switchovers"]] == [0, 0, 0]
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+def test_a_rehearsal_with_its_aws_side_passes() -> None:
+    done = subprocess.run(command("--aws", "--json"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert [switch["to"] for switch in result["switchovers"]] == ["target", "source", "target"]
+    assert (result["ledger"]["lost"], result["ledger"]["duplicated"]) == (0, 0)
+    assert result["ledger"]["acknowledged"] >= 1000
+    assert [share["weight"] for share in result["shares"]] == [20, 50, 80, 100]
+    assert all(share["fits"] for share in result["shares"])
+
+
+def test_without_terraform_there_is_no_aws_side() -> None:
+    environment = {**os.environ, "PATH": str(Path(sys.executable).parent)}
+    done = subprocess.run(command("--aws", "--json"), capture_output=True, text=True, env=environment)
+    assert done.returncode == 2
+    assert "terraform is not installed" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_a_version_that_is_not_there() -> None:
