@@ -12,18 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from dms_task import Dms, hasten
 from psycopg import errors, sql
 
 from daybreak.config import load_settings
 from daybreak.lab.configuration import write_configuration
 from daybreak.lab.pair import APPLICATION, OWNER, Pair
+from daybreak.memory_dms import MemoryDmsReplicator
 from daybreak.memory_replicator import MemoryReplicator
 from daybreak.memory_switch import MemorySwitch
 from daybreak.memory_world import Outcome, World
-from daybreak.model import MigrationRecord, Observation, Phase, Policy, Side, Step, Switchover, Verb
+from daybreak.model import MigrationRecord, Observation, Phase, Policy, Side, Step, Switchover, Verb, Verification
 from daybreak.ports import Replicator, Switch
 from daybreak.table import TABLE, Row
-from daybreak.wiring import build
+from daybreak.wiring import Runtime, build
 
 _PATIENCE_SECONDS = 30.0
 _SCHEMA = sql.SQL("""
@@ -55,6 +57,7 @@ class Place(ABC):
     """Two databases, the application's way to them, and controllers."""
 
     name = "shop"
+    native = True
 
     def __init__(self) -> None:
         self._processes: list[Ports] = []
@@ -112,7 +115,24 @@ class Place(ABC):
         generation = ports.switch.claim("first", 0, False)
         for row in loading_rows():
             self.take(ports, generation, row)
+        if not self.native:
+            self.hand_over(ports, generation)
         return ports, generation
+
+    def hand_over(self, ports: Ports, generation: int) -> None:
+        """Until PostgreSQL's own streams run."""
+        record, found = self.record(generation), list[Verification | None]()
+        ports.switch.arm(record)
+        self.until(lambda: ports.observe(record).replication.forward)
+        ports.replicator.hand_over(
+            generation,
+            lambda act: ports.switch.at_fence_point(record, act),
+            lambda: found.append(ports.switch.compare(record, lambda _progress: None)),
+            lambda _progress: None,
+        )
+        ports.switch.disarm(record)
+        assert [one.clean for one in found if one is not None] == [True]
+        assert ports.observe(record).replication.handed_over
 
     def take(self, ports: Ports, generation: int, row: Row) -> None:
         """The step of ``row`` if it is needed, until it is seen to hold."""
@@ -135,15 +155,17 @@ def loading_rows() -> list[Row]:
 class MemoryPlace(Place):
     """The imaginary world."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__()
-        self.world = World()
+        self.world = world
+        self.native = world.engine is None
         self.policy = Policy()
 
     def make_process(self) -> Ports:
         process = self.world.process()
         switch = MemorySwitch(self.world, process, self.policy)
-        return Ports(MemoryReplicator(self.world, process), switch, process.close)
+        replicator = MemoryReplicator if self.native else MemoryDmsReplicator
+        return Ports(replicator(self.world, process), switch, process.close)
 
     def write(self, side: Side) -> Outcome:
         return self.world.client_write(side)
@@ -169,8 +191,12 @@ class PostgresPlace(Place):
             source.execute(_SCHEMA.format(owner=sql.Identifier(OWNER), application=sql.Identifier(APPLICATION)))
         self.config = write_configuration(pair, directory, name=self.name, cutover={"max_write_pause_seconds": 5.0})
 
+    def build(self) -> Runtime:
+        """A new process's runtime."""
+        return build(load_settings(self.config))
+
     def make_process(self) -> Ports:
-        runtime = build(load_settings(self.config))
+        runtime = self.build()
 
         def close() -> None:
             with runtime:  # which a killed process doesn't: but its sessions end, too
@@ -199,3 +225,17 @@ class PostgresPlace(Place):
 
     def stop(self, side: Side) -> None:
         self.pair.cluster(side).stop()
+
+
+class DmsPlace(PostgresPlace):
+    """The same, begun by AWS DMS."""
+
+    native = False
+
+    def __init__(self, dms: Dms, directory: Path) -> None:
+        super().__init__(dms.pair, directory)
+        self.dms = dms
+        self.config = dms.configuration(directory)
+
+    def build(self) -> Runtime:
+        return hasten(super().build())

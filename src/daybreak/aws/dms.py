@@ -107,7 +107,7 @@ class DmsTask:
         self._client = client
         self._metrics = metrics
         self._dimensions = {"ReplicationInstanceIdentifier": instance, "ReplicationTaskIdentifier": resource}
-        self._poll_seconds = poll_seconds
+        self.poll_seconds = poll_seconds
         self._where = f"AWS DMS task {identifier}"
 
     def describe(self) -> Task | None:
@@ -158,7 +158,7 @@ class DmsTask:
                     f"AWS DMS still tests its endpoint {name} after {_TEST_SECONDS:.0f} s.",
                     "See `aws dms describe-connections`.",
                 )
-            time.sleep(self._poll_seconds)
+            time.sleep(self.poll_seconds)
 
     def start(self, task: Task, how: Start) -> None:
         """Start ``task``, which gets going within minutes, and wait until DMS says so.
@@ -170,7 +170,7 @@ class DmsTask:
         while (now := self.describe()) is None or (now.halted and now.started_at == task.started_at):
             if time.monotonic() > deadline:
                 raise TransientError(f"{self._where} does not start.", "See `aws dms describe-replication-tasks`.")
-            time.sleep(self._poll_seconds)
+            time.sleep(self.poll_seconds)
 
     def stop(self, task: Task, seconds: float) -> bool:
         """Have ``task`` stop and wait so long; whether it has stopped. Does nothing where it does not run."""
@@ -181,7 +181,7 @@ class DmsTask:
         while (now := self.describe()) is not None and not now.halted:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(self._poll_seconds)
+            time.sleep(self.poll_seconds)
         return True
 
     def _ask_to_stop(self, task: Task) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ _STARTED, _FAILED, _STOPPED = (
     ("REPLICATION_TASK_STOPPED", "DMS-EVENT-0079", "StateChange"),
 )
 _AGAIN_SECONDS = 0.3
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -103,8 +105,10 @@ class DmsStandIn:
 
     def _watch(self) -> None:
         while not self._closed.wait(self.poll_seconds):
-            with contextlib.suppress(Exception):  # the emulator or a server is away: look again
+            try:
                 self._look()
+            except Exception:
+                _LOG.warning("the stand-in for DMS looks again", exc_info=True)
 
     def _look(self) -> None:
         found = self.client.describe_replication_tasks(

@@ -32,7 +32,7 @@ class FakeReplicationTask(moto_dms.FakeReplicationTask):
     def to_dict(self) -> dict[str, Any]:
         """As the API describes it."""
         shown = super().to_dict()
-        data = {"run": self.run_number, "asked": self.asked, **self.report}
+        data = {**self.report, "run": self.run_number, "asked": self.asked}
         stats = {**shown["ReplicationTaskStats"], "FullLoadProgressPercent": self.report.get("percent", 0)}
         failed = {"LastFailureMessage": self.report["failure"]} if self.report.get("failure") else {}
         stopped = {"StopReason": self.report["stop_reason"]} if self.report.get("stop_reason") else {}

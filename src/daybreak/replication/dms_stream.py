@@ -165,6 +165,8 @@ class DmsStream(NativeReplicator):
 
     def _load_by_dms(self, report: Report) -> None:
         task = self._startable(Step.LOAD)
+        if not task.halted or (task.loaded and _LOAD in self._marks()):
+            return  # it is at it, or done
         if wrong := dms_health.wrong_settings(task):
             raise PermanentError(f"AWS DMS's task {self.task.identifier}: {wrong}.", "Run `daybreak infra deploy`.")
         self._forget(_LOAD, _STREAM)
@@ -190,7 +192,7 @@ class DmsStream(NativeReplicator):
         task = self.task.describe()
         if task is None:
             raise PermanentError(f"There is no AWS DMS task {self.task.identifier}.", "Run `daybreak infra deploy`.")
-        if step in self._begun and task.halted:
+        if step in self._begun and task.halted and not task.loaded:
             self._begun.discard(step)
             raise PermanentError(
                 f"{dms_health.halt(task, self.task.identifier)}.",
