@@ -18,6 +18,7 @@ import tenacity
 from daybreak import machine
 from daybreak.effects import Effects
 from daybreak.errors import AdapterError, Finding, PreflightFailed, Refused, StateConflict, TransientError
+from daybreak.keeping import Keeping
 from daybreak.model import (
     Advance,
     Done,
@@ -86,7 +87,7 @@ class Controller:
     ) -> None:
         self.name = name
         self.seen: Observation | None = None
-        self._store = store
+        self._kept = Keeping(name, store, clock)
         self._replicator = replicator
         self._router = router
         self._switch = switch
@@ -106,7 +107,7 @@ class Controller:
 
     def record(self) -> MigrationRecord:
         """The stored record, or a fresh one (version 0) where there is none yet."""
-        return self._store.load(self.name) or MigrationRecord(name=self.name)
+        return self._kept.record()
 
     def observe(self, record: MigrationRecord | None = None) -> Observation:
         """Both servers, the streams and the router as they are now. Never raises for what is down."""
@@ -125,7 +126,7 @@ class Controller:
         record = self.record()
         if (refused := machine.refusal(record, verb)) is not None:
             raise Refused(refused.reason, refused.hint)
-        return machine.plan(record, self.observe(record), self._policy, verb, self._measured())
+        return machine.plan(record, self.observe(record), self._policy, verb, self._kept.measured_seconds())
 
     def run(self, verb: Verb, percent: int | None = None, take_over: bool = False) -> MigrationRecord:
         """Ask for ``verb`` and act until it is done; returns the record then.
@@ -166,7 +167,7 @@ class Controller:
     def _pursue(self, record: MigrationRecord, intent: Intent) -> MigrationRecord:
         """Write ``intent`` into the record and act until nothing is asked for any more."""
         return self._until_done(
-            self._swap(record, replace(record, intent=intent, last_error=""), f"asked: {intent.verb}")
+            self._kept.swap(record, replace(record, intent=intent, last_error=""), f"asked: {intent.verb}")
         )
 
     def _until_done(self, record: MigrationRecord) -> MigrationRecord:
@@ -183,14 +184,14 @@ class Controller:
         Where the record is lost, or older than what the databases went through, ``rebuild`` makes
         it anew from them, once nobody else can move them any more; what only the old one knew is kept.
         Raises Refused where neither database knows the migration."""
-        stored = self._store.load(self.name)
+        stored = self._kept.store.load(self.name)
         if stored is not None and stored.phase in _ENDED:
             return stored
         found = rebuild(self.observe(stored))
         generation = max(found.generation, 0 if stored is None else stored.generation)
         if found.phase not in _ENDED:
             generation = self._retrying()(self._switch.claim, self._owner, generation, True)
-            stored = self._store.load(self.name)
+            stored = self._kept.store.load(self.name)
         record = stored or MigrationRecord(name=self.name)
         seen = self.observe(record)
         found = rebuild(seen)
@@ -206,7 +207,7 @@ class Controller:
                 switchovers=found.switchovers,
             )
         changed = replace(record, owner=self._owner, generation=generation, intent=None, last_error="")
-        return self._swap(record, changed, "adopted")
+        return self._kept.swap(record, changed, "adopted")
 
     def unfence(self) -> MigrationRecord:
         """After ``finish``: remove the fence from the old primary, which then takes writes of its own.
@@ -219,7 +220,7 @@ class Controller:
                 "The fence keeps two primaries from being; run `daybreak finish` first.",
             )
         self._retrying()(self._switch.unfence, record.primary.other)
-        return self._swap(record, record, "unfenced")
+        return self._kept.swap(record, record, "unfenced")
 
     def _refuse_early(self, record: MigrationRecord, verb: Verb, percent: int | None) -> None:
         if (refused := machine.refusal(record, verb)) is not None:
@@ -246,7 +247,7 @@ class Controller:
         if record.generation >= generation:
             raise self._taken_over(record)
         changed = replace(record, owner=self._owner, generation=generation, last_error="")
-        record = self._swap(record, changed, f"generation {generation} is ours")
+        record = self._kept.swap(record, changed, f"generation {generation} is ours")
         self._generation, self._unsure = generation, False
         return record
 
@@ -272,7 +273,7 @@ class Controller:
         match decision:
             case Done(summary=summary):
                 given_up = "" if record.intent is None else record.intent.given_up
-                return self._swap(record, replace(record, intent=None, last_error=given_up), summary)
+                return self._kept.swap(record, replace(record, intent=None, last_error=given_up), summary)
             case Wait():
                 self._wait(decision)
                 return record
@@ -320,8 +321,8 @@ class Controller:
     def _refuse(self, record: MigrationRecord, seen: Observation, reason: str) -> MigrationRecord:
         """Before the commit point a refusal backs out; elsewhere it just ends the intent."""
         if (given_up := machine.give_up(record, seen, reason)) is not None:
-            return self._swap(record, given_up, f"backing out: {reason}")
-        return self._swap(record, replace(record, intent=None, last_error=reason), f"refused: {reason}")
+            return self._kept.swap(record, given_up, f"backing out: {reason}")
+        return self._kept.swap(record, replace(record, intent=None, last_error=reason), f"refused: {reason}")
 
     def _give_up(self, error: AdapterError) -> MigrationRecord:
         """Where retrying did not help, undo what was begun if that is possible; raises ``error`` if not."""
@@ -331,17 +332,17 @@ class Controller:
         given_up = machine.give_up(record, self.observe(record), str(error))
         if given_up is None:
             raise error
-        return self._swap(record, given_up, f"giving up: {error.message}")
+        return self._kept.swap(record, given_up, f"giving up: {error.message}")
 
     def _advance(self, record: MigrationRecord, step: Step) -> MigrationRecord:
-        asked, record = record.intent, self._swap(record, record, "intend", step)
+        asked, record = record.intent, self._kept.swap(record, record, "intend", step)
         if record.intent != asked:
             return record  # somebody asked for something else: decide again
         self._tell(Event("intend", step))
         self._unsure = step in _FENCING
         changed = self._effects.execute(record, step)
         self._unsure = False
-        record = self._swap(record, changed, "done", step)
+        record = self._kept.swap(record, changed, "done", step)
         self._tell(Event("done", step))
         self._done_before = self._done_before or (step, self._clock())
         return record
@@ -354,21 +355,6 @@ class Controller:
 
     def _report(self, progress: Progress) -> None:
         self._tell(Event("progress", progress=progress))
-
-    def _swap(
-        self, old: MigrationRecord, new: MigrationRecord, event: str, step: Step | None = None
-    ) -> MigrationRecord:
-        """Store ``new`` in place of ``old``. Where only an operator changed their mind meanwhile, both hold."""
-        try:
-            return self._store.compare_and_swap(new, old.version, event, step, self._clock(), "")
-        except StateConflict:
-            now = self.record()
-            as_before = replace(now, intent=old.intent, postponed_until=old.postponed_until, version=old.version)
-            if now.version == old.version or as_before != old:
-                raise
-            intent = new.intent if now.intent == old.intent else now.intent
-            merged = replace(new, intent=intent, postponed_until=now.postponed_until)
-            return self._swap(now, merged, event, step)
 
     def _retrying(self) -> tenacity.Retrying:
         def tell(state: tenacity.RetryCallState) -> None:
@@ -384,17 +370,6 @@ class Controller:
             sleep=self._sleep,
             reraise=True,
         )
-
-    def _measured(self) -> dict[Step, float]:
-        """Seconds from "intend" to "done" of each step, the latest that was measured."""
-        began: dict[Step, datetime] = {}
-        seconds: dict[Step, float] = {}
-        for entry in self._store.journal(self.name):
-            if entry.step is not None and entry.event == "intend":
-                began[entry.step] = entry.at
-            elif entry.step is not None and entry.event == "done" and entry.step in began:
-                seconds[entry.step] = (entry.at - began.pop(entry.step)).total_seconds()
-        return seconds
 
 
 def outcome(record: MigrationRecord, verb: Verb) -> MigrationRecord:
