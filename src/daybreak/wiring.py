@@ -16,7 +16,7 @@ from typing import Self
 
 from daybreak.aws.dms import DmsTask
 from daybreak.aws.errors import translated as translated_aws
-from daybreak.aws.session import open_session
+from daybreak.aws.session import impatient, open_session
 from daybreak.config import Settings
 from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE, TASK_RESOURCE_LIMIT, Names
 from daybreak.controller import Controller, Listener
@@ -116,7 +116,8 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
     led_elsewhere = settings.state.on_aws
     act = None if led_elsewhere else controller.run
     remote = Remote(settings.name, store, listener, router.refuse_shift, _wake(settings), act)
-    closers = (replicator.close, switch.close)
+    flush = (store.flush,) if isinstance(store, PublishingStore) else ()
+    closers = (replicator.close, switch.close, *flush)
     return Runtime(
         settings,
         store,
@@ -144,7 +145,9 @@ def _store(settings: Settings, lag_seconds: Callable[[], float | None]) -> State
     def key() -> str:  # by its ARN, as Terraform knows it: another spelling would be a change to Terraform
         return settings.state.key or kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
 
-    return PublishingStore(table, session.client("ssm"), names.path("state"), key, lag_seconds)
+    # Nobody waits for a checkpoint: the next change publishes it again.
+    ssm = session.client("ssm", config=impatient())
+    return PublishingStore(table, ssm, names.path("state"), key, lag_seconds)
 
 
 def _schedule(settings: Settings, on: bool) -> None:

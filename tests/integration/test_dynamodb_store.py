@@ -7,6 +7,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 import boto3
@@ -138,7 +140,9 @@ def _published(ssm: SSMClient) -> dict[str, object]:
 
 
 def _publishing(ssm: SSMClient, parameter: str = _PARAMETER) -> PublishingStore:
-    return PublishingStore(MemoryStateStore(), ssm, parameter, lambda: "alias/aws/ssm", lambda: 0.25)
+    return PublishingStore(
+        MemoryStateStore(), ssm, parameter, lambda: "alias/aws/ssm", lambda: 0.25, partial(next, count(0.0, 3.0))
+    )
 
 
 def test_every_change_is_published(ssm: SSMClient) -> None:
@@ -160,6 +164,21 @@ def test_every_change_is_published(ssm: SSMClient) -> None:
     store.compare_and_swap(replace(stored, last_error="It was refused."), 2, "refused", None, _AT, "")
     assert _published(ssm)["status"] == "It was refused."
     assert ssm.get_parameter(Name=_PARAMETER)["Parameter"].get("Type") == "SecureString"
+
+
+def test_a_switchover_does_not_wait_for_its_publication(ssm: SSMClient) -> None:
+    store = PublishingStore(MemoryStateStore(), ssm, _PARAMETER, lambda: "alias/aws/ssm", lambda: None, lambda: 1.0)
+    for version in range(5):
+        store.compare_and_swap(_RECORD, version, "moved", None, _AT, "")
+    assert _published(ssm)["version"] == 1
+    store.flush()
+    assert _published(ssm)["version"] == 5
+    store.flush()
+
+
+def test_a_long_error_fits(ssm: SSMClient) -> None:
+    _publishing(ssm).compare_and_swap(replace(_RECORD, last_error="x" * 9000), 0, "refused", None, _AT, "")
+    assert len(str(_published(ssm)["status"])) == 500
 
 
 def test_what_cannot_be_published_harms_nothing_and_is_mended_by_the_next(

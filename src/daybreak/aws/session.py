@@ -9,6 +9,7 @@ from daybreak.errors import ConfigError
 
 if TYPE_CHECKING:
     from boto3.session import Session
+    from botocore.config import Config
 
 # botocore's own defaults wait a minute for a connection. The standard mode tries again what was throttled
 # or broke on the way (boto3 documentation, "Retries").
@@ -36,3 +37,10 @@ def open_session(region: str) -> Session:
     )
     with translated("AWS credentials"):
         return Session(botocore_session=core, region_name=region or None)
+
+
+def impatient() -> Config:
+    """For a client whose calls are worth one try and two seconds."""
+    from botocore.config import Config
+
+    return Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1})

@@ -6,6 +6,7 @@ again with the next change. Terraform makes the parameter and never touches its 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from types_boto3_ssm import SSMClient
 
 _LOG = logging.getLogger(__name__)
+# SSM takes three writes a second from the whole account (AWS General Reference, "Systems Manager quotas"), and a
+# switchover changes the record many times: it must wait for none of them.
+_INTERVAL_SECONDS = 2.0
+# A parameter holds 4,096 bytes.
+_LONGEST_STATUS = 500
 
 
 class Checkpoint(BaseModel):
@@ -43,7 +49,7 @@ class Checkpoint(BaseModel):
         what is being done, else the phase."""
         doing = "" if record.intent is None else f"{record.intent.verb} under way"
         return cls(
-            status=record.last_error or doing or record.phase,
+            status=(record.last_error or doing or record.phase)[:_LONGEST_STATUS],
             phase=record.phase,
             last_updated=at,
             onprem_weight=100 - record.read_weight,
@@ -55,7 +61,8 @@ class Checkpoint(BaseModel):
 
 
 class PublishingStore:
-    """``StateStore`` that publishes the record after every change of ``inner``.
+    """``StateStore`` that publishes the record after changes of ``inner``: the first at once, others every two
+    seconds at most (``clock``), and what is left by ``flush``.
 
     ``parameter`` is a SecureString under the key whose ARN ``key_id`` gives: written over without naming both,
     it would come under the account's default key (SSM API, PutParameter). ``lag_seconds`` is asked for the last lag
@@ -68,12 +75,16 @@ class PublishingStore:
         parameter: str,
         key_id: Callable[[], str],
         lag_seconds: Callable[[], float | None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._client = client
         self._parameter = parameter
         self._key_id = key_id
         self._lag_seconds = lag_seconds
+        self._clock = clock
+        self._quiet_until = 0.0
+        self._left: tuple[MigrationRecord, datetime] | None = None
 
     def load(self, name: str) -> MigrationRecord | None:
         """See ``StateStore.load``."""
@@ -84,16 +95,21 @@ class PublishingStore:
     ) -> MigrationRecord:
         """See ``StateStore.compare_and_swap``. A failed publication is logged, never raised."""
         stored = self._inner.compare_and_swap(record, expected_version, event, step, at, detail)
-        self.publish(stored, at)
+        self._left = stored, at
+        if self._clock() >= self._quiet_until:
+            self.flush()
         return stored
 
     def journal(self, name: str) -> tuple[JournalEntry, ...]:
         """See ``StateStore.journal``."""
         return self._inner.journal(name)
 
-    def publish(self, record: MigrationRecord, at: datetime) -> None:
-        """Write the checkpoint of ``record``; a failure is logged, never raised."""
-        text = Checkpoint.of(record, at, self._lag_seconds()).model_dump_json()
+    def flush(self) -> None:
+        """Publish the last change, if it was not yet. A failure is logged, never raised."""
+        if self._left is None:
+            return
+        text = Checkpoint.of(*self._left, self._lag_seconds()).model_dump_json()
+        self._left, self._quiet_until = None, self._clock() + _INTERVAL_SECONDS
         try:
             with translated(f"publishing {self._parameter}"):
                 self._client.put_parameter(
