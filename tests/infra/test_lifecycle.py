@@ -23,9 +23,9 @@ STATE = "/migration/test/state"
 SCHEDULE = "daybreak-payments-schedule-test"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def emulated() -> Iterator[EmulatedAws]:
-    """One account for all; every test leaves it empty."""
+    """An empty account."""
     with emulated_aws() as running:
         yield running
 
@@ -54,10 +54,13 @@ def move_everything(account: Session, zone_id: str) -> None:
 
 
 def publish(account: Session, **changed: str) -> None:
-    """Change the published state."""
+    """Change the published state, as the controller does it: under the key that it has."""
     ssm = account.client("ssm")
     now = json.loads(ssm.get_parameter(Name=STATE, WithDecryption=True)["Parameter"]["Value"])
-    ssm.put_parameter(Name=STATE, Value=json.dumps({**now, **changed}), Type="SecureString", Overwrite=True)
+    (described,) = ssm.describe_parameters(ParameterFilters=[{"Key": "Name", "Values": [STATE]}])["Parameters"]
+    ssm.put_parameter(
+        Name=STATE, Value=json.dumps({**now, **changed}), Type="SecureString", KeyId=described["KeyId"], Overwrite=True
+    )
 
 
 def test_with_dms(tmp_path: Path, emulated: EmulatedAws, account: Session) -> None:

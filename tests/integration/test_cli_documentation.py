@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from daybreak.entry import grants, init, reports, status_report
+from daybreak.entry import grants, infra_reports, init, reports, status_report
 from daybreak.entry.check import CheckReport
 from daybreak.entry.cli import app
 from daybreak.entry.rewind import RewindReport
@@ -37,6 +37,12 @@ OBJECTS = (
     Gate,
     PlannedStep,
     RewindReport,
+    infra_reports.SynthReport,
+    infra_reports.ChangeReport,
+    infra_reports.InfraPlanReport,
+    infra_reports.DeployReport,
+    infra_reports.DestroyReport,
+    infra_reports.OutputsReport,
 )
 
 
@@ -46,9 +52,10 @@ def test_every_field_is_documented(kind: type) -> None:
 
 
 def test_every_command_and_option_is_documented() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     headings = " ".join(line for line in TEXT.splitlines() if line.startswith("## "))
     assert [name for name in commands if name not in headings.replace(",", " ").split()] == []
+    commands.update(commands["infra"].commands)
     options = {
         option for name, one in commands.items() if name != "rehearse" for found in one.params for option in found.opts
     }

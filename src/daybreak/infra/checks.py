@@ -71,7 +71,7 @@ def _checks(settings: InfraSettings) -> Iterable[Check]:
     if settings.aws.routing.zone_id:
         yield _hosted_zone
     if settings.aws.terraform.bucket:
-        yield _bucket
+        yield _state_bucket
 
 
 def _looked(check: Check, settings: InfraSettings, session: Session, failed: Severity) -> list[Finding]:
@@ -269,7 +269,7 @@ def _hosted_zone(settings: InfraSettings, session: Session) -> Iterator[Finding]
         yield _blocker("hosted-zone", routing.zone_id, f"It is {name}, not {routing.zone_name}.", fix)
 
 
-def _bucket(settings: InfraSettings, session: Session) -> Iterator[Finding]:
+def _state_bucket(settings: InfraSettings, session: Session) -> Iterator[Finding]:
     """The bucket of the state exists (S3 API, HeadBucket, which has no message of its own)."""
     s3 = session.client("s3")
     region, bucket = settings.aws.region, settings.aws.terraform.bucket
