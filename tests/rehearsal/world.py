@@ -6,7 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from daybreak.config import load_settings
 from daybreak.controller import Listener
 from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer
-from daybreak.lab.configuration import write_configuration
+from daybreak.lab.configuration import Section, write_configuration
 from daybreak.lab.pair import APPLICATION, Pair
 from daybreak.lab.ways import ByBouncer
 from daybreak.lab.workload import Workload
@@ -59,9 +59,9 @@ class Ended:
 class Driven:
     """A controller in a process of its own."""
 
-    def __init__(self, config: Path, verb: str, point: str, action: str) -> None:
+    def __init__(self, main: Callable[..., None], *arguments: object) -> None:
         self._answer, sending = _FORKS.Pipe(duplex=False)
-        self._process = _FORKS.Process(target=driver.main, args=(config, verb, point, action, sending), daemon=True)
+        self._process = _FORKS.Process(target=main, args=(*arguments, sending), daemon=True)
         self._process.start()
         sending.close()
 
@@ -99,6 +99,7 @@ class World:
     rate_per_second: float = 150.0
     scale: float = SCALE
     replication: Mapping[str, str | int] = field(default_factory=dict)
+    more: Mapping[str, Section] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         payments.create(self.pair, self.scale)
@@ -109,6 +110,7 @@ class World:
             bouncer=self.bouncer,
             cutover={**_LIMITS, **self.limits},
             replication={"jobs": 2, **self.replication},
+            more=self.more,
         )
         with ExitStack() as stack:
             rate = self.rate_per_second
@@ -124,7 +126,11 @@ class World:
 
     def drive(self, verb: str, point: str = "", action: str = "KILL") -> Driven:
         """Start a controller that runs ``verb``; at ``point`` it sends ``action`` to itself."""
-        return Driven(self.config, verb, point, action)
+        return Driven(driver.main, self.config, verb, point, action)
+
+    def invoke(self, environment: Mapping[str, str], request: Mapping[str, str], point: str = "") -> Ended:
+        """What the function on AWS does with ``request``, to its end; killed at ``point``."""
+        return Driven(driver.invoke, self.config, request, point, "KILL", environment).end()
 
     def run(self, verb: str, point: str = "", action: str = "KILL") -> Ended:
         """``drive``, to its end."""
