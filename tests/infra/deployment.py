@@ -59,6 +59,7 @@ class Deployment:
     emulated: EmulatedAws
     engine: str
     aws: Session
+    bucket: str = ""
     mirror: Mirror | None = field(default_factory=Mirror.find)
 
     def __post_init__(self) -> None:
@@ -83,7 +84,12 @@ routing.zone_name = "payments.internal"
 dms.target_ca_file = "{authority}"
 controller.runtime = "python{here}"
 controller.architecture = "{machine}"
+terraform.bucket = "{self.bucket}"
 """)
+        if self.bucket:
+            self.aws.client("s3").create_bucket(
+                Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+            )
         # The stack is the product's; only what emulators need is laid over it.
         self.json("synth")
         write_override(self.stack, self.mirror.version if self.mirror else "")
@@ -97,10 +103,16 @@ controller.architecture = "{machine}"
         return self.directory / ".daybreak" / "infra" / "stacks" / "daybreak"
 
     @property
-    def state(self) -> dict[str, Any]:
-        """Terraform's state."""
-        found: dict[str, Any] = json.loads((self.stack.parent.parent / "terraform.tfstate").read_text())
+    def resources(self) -> list[object]:
+        """What Terraform's state knows of."""
+        found: list[object] = json.loads(self._state())["resources"]
         return found
+
+    def _state(self) -> bytes:
+        if self.bucket:
+            key = "daybreak/payments/test.tfstate"
+            return bytes(self.aws.client("s3").get_object(Bucket=self.bucket, Key=key)["Body"].read())
+        return (self.stack.parent.parent / "terraform.tfstate").read_bytes()
 
     def environment(self) -> dict[str, str]:
         plugins = {"TF_CLI_ARGS_init": f"-plugin-dir={self.mirror.directory}"} if self.mirror else {}
@@ -148,12 +160,11 @@ controller.architecture = "{machine}"
         return [json.loads(value)["password"] for value in values]
 
     def written(self) -> bytes:
-        """Every byte that Terraform left on disk: state, its backup, the plan."""
+        """Every byte that Terraform left: state, its backup, the plan."""
         files = [*self.stack.parent.parent.glob("*.tfstate*"), *self.stack.glob("*.tfplan")]
         plans = [zipfile.ZipFile(one) for one in files if zipfile.is_zipfile(one)]
-        return b"".join(
-            [one.read_bytes() for one in files] + [plan.read(name) for plan in plans for name in plan.namelist()]
-        )
+        members = [plan.read(name) for plan in plans for name in plan.namelist()]
+        return b"".join([self._state(), *(one.read_bytes() for one in files), *members])
 
     def left(self) -> list[str]:
         """What of ours is still in the account. Keys are only ever scheduled for deletion."""
@@ -177,7 +188,8 @@ controller.architecture = "{machine}"
             self.aws.client("ec2").describe_security_groups()["SecurityGroups"],
             self.aws.client("ec2").describe_vpc_endpoints()["VpcEndpoints"],
         ]
-        return [str(one) for found in seen for one in found if "daybreak" in str(one) or "payments" in str(one)]
+        texts = [str(one) for found in seen for one in found if "'State': 'deleted'" not in str(one)]
+        return [text for text in texts if "daybreak" in text or "payments" in text]
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-c", "from daybreak.entry.cli import main; main()", "infra", *arguments]

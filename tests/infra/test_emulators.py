@@ -99,13 +99,20 @@ def test_the_override_changes_what_emulators_need_and_nothing_else(tmp_path: Pat
         "cluster": {"name": "b", "event_pattern": json.dumps({"source": ["aws.rds"]})},
         "schedule": {"name": "c", "schedule_expression": "rate(1 minute)"},
     }
-    (tmp_path / STACK_FILE).write_text(json.dumps({"resource": {"aws_cloudwatch_event_rule": rules}}))
+    stack: dict[str, Any] = {
+        "resource": {"aws_cloudwatch_event_rule": rules},
+        "terraform": {"backend": {"local": {}}, "required_providers": {"aws": {"version": "6.0.0"}}},
+    }
+    (tmp_path / STACK_FILE).write_text(json.dumps(stack))
     write_override(tmp_path)
     override = json.loads((tmp_path / OVERRIDE_FILE).read_text())
-    assert "terraform" not in override
+    assert override["terraform"] == {}
     pattern = override["resource"]["aws_cloudwatch_event_rule"]["task"]["event_pattern"]
     assert json.loads(pattern) == {"source": [EMULATED_DMS], "resources": ["${x.arn}"]}
     assert list(override["resource"]["aws_cloudwatch_event_rule"]) == ["task"]
+    stack["terraform"]["backend"] = {"s3": {"bucket": "b", "use_lockfile": True}}
+    (tmp_path / STACK_FILE).write_text(json.dumps(stack))
     write_override(tmp_path, "5.100.0")
-    required = json.loads((tmp_path / OVERRIDE_FILE).read_text())["terraform"]["required_providers"]["aws"]
-    assert required["version"] == "5.100.0"
+    changed = json.loads((tmp_path / OVERRIDE_FILE).read_text())["terraform"]
+    assert changed["required_providers"]["aws"]["version"] == "5.100.0"
+    assert changed["backend"] == {"s3": {"bucket": "b", "use_lockfile": True, "use_path_style": True}}

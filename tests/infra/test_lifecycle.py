@@ -83,16 +83,19 @@ def test_with_dms(tmp_path: Path, emulated: EmulatedAws, account: Session) -> No
     assert "the cluster takes the application's writes" in refused.stderr
     destroyed = stack.json("destroy", "--yes", "--even-while-active", "payments")
     assert destroyed["destroyed"] == made["plan"]["create"]
-    assert stack.state["resources"] == []
+    assert stack.resources == []
     assert stack.left() == []
 
 
 def test_native_and_interrupted(tmp_path: Path, emulated: EmulatedAws, account: Session) -> None:
-    stack = Deployment(tmp_path, emulated, "native", account)
+    stack = Deployment(tmp_path, emulated, "native", account, bucket="state-of-payments")
     code, told = stack.interrupted(r"\d/\d+ aws_rds_cluster\.aurora_\w+ creating", "deploy", "--yes")
     assert code == 130, told
     assert "run `daybreak infra deploy` again" in told
-    assert stack.state["resources"], "what was made is known"
+    assert stack.resources, "what was made is known"
+
+    bucket = account.client("s3").list_objects_v2(Bucket=stack.bucket)["Contents"]
+    assert [one["Key"] for one in bucket] == ["daybreak/payments/test.tfstate"], "the lock is given back"
 
     rest = stack.json("deploy", "--yes")
     assert 0 < rest["plan"]["create"] < 100
@@ -107,7 +110,8 @@ def test_native_and_interrupted(tmp_path: Path, emulated: EmulatedAws, account: 
     assert stack.json("outputs")["written"] == []
     assert stack.planned() == [], "the configuration, completed, says the same"
 
+    assert not [one for one in stack.passwords() if one.encode() in stack.written()]
     stack.json("destroy", "--yes")
-    assert stack.state["resources"] == []
+    assert stack.resources == []
     assert stack.left() == []
     assert stack.json("destroy", "--yes")["destroyed"] == 0

@@ -225,6 +225,14 @@ def test_what_to_do(pretend: Any, summary: str, word: str) -> None:
     assert word in caught.value.hint
 
 
+def test_a_lock_that_somebody_removed(pretend: Any) -> None:
+    detail = "Error message: unable to retrieve file from S3: NoSuchKey\n\nTerraform acquires a lock when"
+    with pytest.raises(PermanentError) as caught:
+        pretend(diagnostic("Error releasing the state lock", detail)).plan()
+    assert "nobody else deploys" in caught.value.hint
+    assert "acquires" not in caught.value.message
+
+
 def test_a_state_that_could_not_be_saved(pretend: Any, tmp_path: Path) -> None:
     (tmp_path / "errored.tfstate").touch()
     with pytest.raises(PermanentError) as caught:

@@ -30,9 +30,13 @@ class Complaint:
     def line(self) -> str:
         """In one line, or two where Terraform explains."""
         where = f"{self.address}: " if self.address else ""
-        # What follows an empty line is Terraform's advice to its own users.
-        detail = self.detail.strip().partition("\n\n")[0]
-        return where + _PREAMBLE.sub("", self.summary) + (f"\n    {_PREAMBLE.sub('', detail)}" if detail else "")
+        summary, detail = _short(self.summary), _short(self.detail)
+        return where + summary + (f"\n    {detail}" if detail else "")
+
+
+def _short(text: str) -> str:
+    """Without what follows an empty line: Terraform's advice to its own users."""
+    return _PREAMBLE.sub("", text.strip().partition("\n\n")[0])
 
 
 def raise_complaints(complaints: list[Complaint], directory: Path) -> NoReturn:
@@ -71,5 +75,8 @@ def _hint(complaints: list[Complaint], directory: Path, run: str) -> str:
     if "No valid credential sources" in text or "ExpiredToken" in text:
         return "Log in to AWS (`aws sts get-caller-identity` must answer), then the same command again."
     if "Error releasing the state lock" in text:
-        return f"What was made is in the state. Give the lock back: `{run} force-unlock {_lock(text).get('ID', 'ID')}`."
+        held = _lock(text).get("ID")
+        if held is None:
+            return "Somebody removed the lock meanwhile. What was made is in the state; see that nobody else deploys."
+        return f"What was made is in the state. Give the lock back: `{run} force-unlock {held}`."
     return "What was made is kept in the state. Mend this, then the same command goes on."

@@ -28,10 +28,13 @@ def write_override(directory: Path, provider_version: str = "") -> None:
 
     With ``provider_version`` that version of the AWS provider is taken rather than the stack's own."""
     stack = json.loads((directory / STACK_FILE).read_text())
-    override: dict[str, Any] = {"provider": {"aws": [_PROVIDER]}}
+    override: dict[str, Any] = {"terraform": {}, "provider": {"aws": [_PROVIDER]}}
     if provider_version:
-        required = {"source": "hashicorp/aws", "version": provider_version}
-        override["terraform"] = {"required_providers": {"aws": required}}
+        override["terraform"]["required_providers"] = {"aws": {"source": "hashicorp/aws", "version": provider_version}}
+    backend = stack.get("terraform", {}).get("backend", {})
+    if "s3" in backend:
+        # A backend is overridden as a whole. No bucket's name can be put before an address on loopback.
+        override["terraform"]["backend"] = {"s3": {**backend["s3"], "use_path_style": True}}
     rules = stack.get("resource", {}).get("aws_cloudwatch_event_rule", {})
     emulated = {
         name: {"event_pattern": rule["event_pattern"].replace("aws.dms", EMULATED_DMS)}
