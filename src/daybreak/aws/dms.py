@@ -201,7 +201,7 @@ class DmsTask:
                         "Dimensions": [{"Name": key, "Value": value} for key, value in self._dimensions.items()],
                     },
                     "Period": 60,
-                    "Stat": "Maximum",
+                    "Stat": "Minimum",  # of one value: DMS publishes once a minute
                 },
             }
             for name in _METRICS

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
-from daybreak.lab.decoding import Change, Row
+from daybreak.lab.decoding import Change, Kind, Row
 from daybreak.model import Lsn, TableName
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -96,15 +96,30 @@ class Copier:
     source: Connection
     target: Connection
     _columns: dict[TableName, tuple[tuple[str, ...], tuple[str, ...]]] = field(default_factory=dict)
+    _statements: dict[tuple[object, ...], bytes] = field(default_factory=dict)
 
     @classmethod
     def connect(cls, task: str, source: str, target: str) -> Copier:
         """With connection strings of DMS's role."""
-        here = psycopg.connect(source, autocommit=True)
         there = psycopg.connect(target, autocommit=True)
+        try:
+            here = psycopg.connect(source, autocommit=True)
+        except BaseException:
+            there.close()
+            raise
+        copier = cls(task, here, there)
+        try:
+            copier._set_up()
+        except BaseException:
+            copier.close()
+            raise
+        return copier
+
+    def _set_up(self) -> None:
+        there = self.target
         there.execute("SET session_replication_role = replica")  # AfterConnectScript of the endpoint
+        there.execute("SET synchronous_commit = off")  # where it is, it knows from the same transaction
         there.execute(_STATE)
-        return cls(task, here, there)
 
     def close(self) -> None:
         """End both sessions."""
@@ -150,7 +165,7 @@ class Copier:
 
     def apply(self, changes: list[Change], at: Lsn) -> None:
         """The changes of one transaction that ended at ``at``."""
-        with self.target.transaction():
+        with self.target.pipeline(), self.target.transaction():
             for change in changes:
                 self._apply(change)
             self.target.execute(
@@ -174,32 +189,47 @@ class Copier:
         (table,) = change.tables
         every, key = self.columns(table)
         new = {name: value for name, value in change.new.items() if name in every}
-        if change.kind == "INSERT":
-            insert = sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})")
-            names = sql.SQL(", ").join(map(sql.Identifier, new))
-            self.target.execute(insert.format(_name(table), names, sql.SQL(", ").join(map(sql.Literal, new.values()))))
-            return
-        old = change.old_key or {name: new[name] for name in key}
-        if change.kind == "DELETE":
-            self.target.execute(sql.SQL("DELETE FROM {} WHERE {}").format(_name(table), _where(old)))
-            return
+        old = {} if change.kind == "INSERT" else change.old_key or {name: new[name] for name in key}
         # A key that is generated always can't be set, and need not be where it stayed as it was.
-        changed = {name: value for name, value in new.items() if old.get(name, ...) != value}
-        if changed:
-            sets = sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in changed.items()
-            )
-            self.target.execute(sql.SQL("UPDATE {} SET {} WHERE {}").format(_name(table), sets, _where(old)))
+        new = {name: value for name, value in new.items() if old.get(name, ...) != value}
+        if new or change.kind == "DELETE":
+            self._execute(change.kind, table, new, old)
+
+    def _execute(self, kind: Kind, table: TableName, new: Row, old: Row) -> None:
+        """Statements of one form are composed once, and prepared by psycopg after some time."""
+        nulls = frozenset(name for name, value in old.items() if value is None)
+        form = (kind, table, tuple(new), tuple(old), nulls)
+        if form not in self._statements:
+            compose = {"INSERT": _insert, "UPDATE": _update, "DELETE": _delete}[kind]
+            self._statements[form] = compose(table, tuple(new), _where(tuple(old), nulls)).as_bytes(self.target)
+        values = [*new.values(), *(value for value in old.values() if value is not None)]
+        self.target.execute(self._statements[form], values)
+
+
+def _insert(table: TableName, names: tuple[str, ...], _where: sql.Composed) -> sql.Composed:
+    values = sql.SQL(", ").join([sql.Placeholder()] * len(names))
+    return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(
+        _name(table), sql.SQL(", ").join(map(sql.Identifier, names)), values
+    )
+
+
+def _update(table: TableName, names: tuple[str, ...], where: sql.Composed) -> sql.Composed:
+    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in names)
+    return sql.SQL("UPDATE {} SET {} WHERE {}").format(_name(table), sets, where)
+
+
+def _delete(table: TableName, _names: tuple[str, ...], where: sql.Composed) -> sql.Composed:
+    return sql.SQL("DELETE FROM {} WHERE {}").format(_name(table), where)
+
+
+def _where(names: tuple[str, ...], nulls: frozenset[str]) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} IS NULL").format(sql.Identifier(name))
+        if name in nulls
+        else sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder())
+        for name in names
+    )
 
 
 def _name(table: TableName) -> sql.Identifier:
     return sql.Identifier(table.schema, table.name)
-
-
-def _where(row: Row) -> sql.Composed:
-    return sql.SQL(" AND ").join(
-        sql.SQL("{} IS NULL").format(sql.Identifier(name))
-        if value is None
-        else sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
-        for name, value in row.items()
-    )

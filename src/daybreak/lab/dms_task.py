@@ -252,7 +252,7 @@ class DmsStandIn:
                     waiting.append(_Transaction(tuple(changes), message.at, _committed(message.text)))
             else:
                 changes.append(parse(message.text))
-            if len(waiting) > self.faults.out_of_order:
+            if waiting and (message is None or len(waiting) > self.faults.out_of_order):
                 for transaction in reversed(waiting):
                     self._apply(copier, transaction)
                 sender.confirm(waiting[-1].at)

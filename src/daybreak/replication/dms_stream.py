@@ -75,6 +75,8 @@ class DmsStream(NativeReplicator):
         slots = dms_source.slots(source, self.role, self._known_slots(marks))
         self._slots |= {slot.name for slot in slots}
         running = streaming and task.running and not fenced
+        if running or task.loaded:
+            self._begun.clear()  # what fails from now on fails anew
         done = dms_health.complete(tables)
         return replace(
             status,

@@ -108,10 +108,9 @@ def token_lag_seconds(sessions: Sessions, primary: Side) -> float | None:
     here, there = sessions.look(primary), sessions.look(primary.other)
     before = tokens.age_seconds(here, there, primary)
     began = time.monotonic()
-    old = tokens.seen(there, primary, "lag")
-    tokens.write(here, primary, "lag")
-    # Any newer one will do: two people may watch at the same time.
-    while tokens.seen(there, primary, "lag") in {old, None}:
+    at = tokens.write_timed(here, primary, "lag")
+    # A later one will do, for two people may watch at the same time; an older one would hide a long lag.
+    while not tokens.seen_since(there, primary, "lag", at):
         waited = time.monotonic() - began
         if waited > _TOKEN_WAIT_SECONDS:
             return None if before is None else before + waited
