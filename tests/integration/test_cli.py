@@ -164,7 +164,7 @@ def test_a_second_controller_is_refused_and_adopt_takes_over(operator: Operator)
     with blocked_load(operator.pair):
         first = operator.begin("start")
         read_until(first, "copy all rows")
-        assert operator.error("start")["kind"] == "state-conflict"
+        assert operator.error("start")["kind"] == "controller-at-work"
         assert operator.json("status")["generation"] == 1, "looking and being refused claims nothing"
         assert operator.json("adopt")["generation"] == 2
         _, err = first.communicate(timeout=TIMEOUT_SECONDS)

@@ -220,9 +220,16 @@ def test_no_death_of_the_controller_leaves_clients_paused(
         _port(client)
 
 
+def _deadman() -> psutil.Process:
+    """The one that runs. Children of other tests may have ended and not been reaped yet."""
+    alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    (process,) = [one for one in alive if "daybreak.traffic.deadman" in one.cmdline()]
+    return process
+
+
 def test_the_deadman_acts_before_it_lets_itself_be_ended(router: PgBouncerRouter) -> None:
     router.pause(60)
-    (process,) = [one for one in psutil.Process().children() if "daybreak.traffic.deadman" in one.cmdline()]
+    process = _deadman()
     process.terminate()
     _soon(lambda: not router.observe().paused)
     router.resume()
@@ -232,7 +239,7 @@ def test_the_deadman_keeps_its_secrets(bouncer: Bouncer) -> None:
     password = psycopg.conninfo.conninfo_to_dict(bouncer.admin_dsn)["password"]
     deadman = Deadman.start(bouncer.admin_dsn, [WRITER], 60)
     try:
-        (process,) = [one for one in psutil.Process().children() if "daybreak.traffic.deadman" in one.cmdline()]
+        process = _deadman()
         assert str(password) not in repr((process.cmdline(), process.environ(), deadman))
     finally:
         deadman.dismiss()

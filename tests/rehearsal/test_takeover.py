@@ -65,8 +65,8 @@ def test_the_second_of_two_is_refused(shared: Shared) -> None:
             other = world.run("abort")
         finally:
             first.wake()
-        assert second.error == "StateConflict"
-        assert other.error == "StateConflict"
+        assert second.error == "ControllerAtWork"
+        assert other.error == "ControllerAtWork"
         assert not first.end().error
         world.must("rollback")
         world.books_are_clean(Side.SOURCE)
