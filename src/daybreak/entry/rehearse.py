@@ -34,6 +34,13 @@ class RouterName(StrEnum):
     PGBOUNCER = "pgbouncer"
 
 
+class EngineName(StrEnum):
+    """The engines that can be rehearsed."""
+
+    NATIVE = "native"
+    DMS = "dms"
+
+
 def rehearse(
     source_version: Annotated[int, typer.Option(help="PostgreSQL major version of the source.")] = 17,
     target_version: Annotated[
@@ -42,6 +49,7 @@ def rehearse(
     scale: Annotated[float, typer.Option(min=0.01, help="Size of the history; 1 is 100 MB.")] = 1.0,
     clients: Annotated[int, typer.Option(min=1, max=32, help="Clients that write all the while.")] = 8,
     router: Annotated[RouterName, typer.Option(help="How the clients find the primary.")] = RouterName.MULTIHOST,
+    engine: Annotated[EngineName, typer.Option(help="With --aws: what loads and streams.")] = EngineName.NATIVE,
     aws: Annotated[bool, typer.Option("--aws", help="With the AWS side, on emulated AWS; needs Terraform.")] = False,
     json: Json = False,
 ) -> None:
@@ -50,7 +58,10 @@ def rehearse(
     Reads no configuration and touches nothing outside a temporary directory. Exit status 1 where a write
     was lost or doubled, where a comparison was not clean, or where reads did not go where they were sent."""
     with command("rehearse", DEFAULT_CONFIG, json) as run:
-        options = Options(source_version, target_version or (17 if aws else 18), scale, clients, router.value)
+        if engine is EngineName.DMS and not aws:
+            raise ConfigError("DMS is rehearsed on emulated AWS only.", "Add --aws.")
+        target = target_version or (17 if aws else 18)
+        options = Options(source_version, target, scale, clients, router.value, engine.value)
         rehearsal = _on_aws(options) if aws else Rehearsal(options)
         with _watching(rehearsal, run.err):
             result = rehearsal.run()

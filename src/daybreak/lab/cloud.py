@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,14 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from boto3.session import Session
+from psycopg import conninfo, sql
 
-from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, Names
+from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, TASK_RESOURCE_LIMIT, Names
 from daybreak.errors import ConfigError, PermanentError
 from daybreak.lab.aws import EmulatedAws, emulated_aws
+from daybreak.lab.dms_task import DmsStandIn, to_cloudwatch
 from daybreak.lab.dns import Host, NameServer
-from daybreak.lab.overlay import write_override
-from daybreak.lab.pair import Pair
+from daybreak.lab.overlay import EMULATED_DMS, write_override
+from daybreak.lab.pair import MIGRATION, OWNER, Pair
 from daybreak.model import Side
+from daybreak.postgres.grants import grant_script
 from daybreak.postgres.processes import started
 
 if TYPE_CHECKING:
@@ -45,6 +49,7 @@ _MIRRORS = (
 _INIT_ARGUMENTS = "TF_CLI_ARGS_init"
 _PROVIDER = "registry.terraform.io/hashicorp/aws"
 _TTL_SECONDS = 6
+DMS = "daybreak_dms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,38 @@ class Cloud:
         }
         with NameServer(self.session.client("route53"), ZONE, ends) as server:
             yield server, ends
+
+    @contextmanager
+    def stand_in(self) -> Iterator[DmsStandIn]:
+        """What carries out the DMS task of the stack, between the lab's servers; its role is made on both.
+
+        Its events reach the stack's rules as ``lab.overlay`` has it, its latency CloudWatch."""
+        password = secrets.token_urlsafe(12)
+        for side in Side:
+            with self._pair.connect(side) as here:
+                version, database = here.info.server_version, self._pair.database
+                here.execute(grant_script("postgres", side, MIGRATION, database, (OWNER,), version, DMS).encode())
+                here.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(DMS), password))
+        source, target = (
+            conninfo.make_conninfo("", **self._pair.cluster(side).parameters(DMS, password, self._pair.database))
+            for side in Side
+        )
+        names = self._names
+        latency = to_cloudwatch(
+            self.session.client("cloudwatch"), names.of("dms"), names.short("task", TASK_RESOURCE_LIMIT)
+        )
+        client = self.session.client("dms")
+        with DmsStandIn(client, names.of("task"), source, target, latency, self._send) as running:
+            yield running
+
+    def _send(self, event: dict[str, Any]) -> None:
+        entry: Any = {
+            "Source": EMULATED_DMS,
+            "DetailType": event["detail-type"],
+            "Resources": event["resources"],
+            "Detail": json.dumps(event["detail"]),
+        }
+        self.session.client("events").put_events(Entries=[entry])
 
     def _write_secret(self, side: Side, arn: str) -> None:
         """As the stack wrote it, but for where the lab's server is and what its role's password is."""

@@ -59,7 +59,9 @@ class Stage:
 
 
 class Rehearsal:
-    """One run. ``stages``, ``doing``, ``acknowledged`` and ``lag_ms`` may be read by another thread."""
+    """One run. ``rate_per_second`` limits what all clients write together; None: as fast as they can. ``stages``, ``doing``, ``acknowledged`` and ``lag_ms`` may be read by another thread."""
+
+    rate_per_second: float | None = None
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -82,7 +84,8 @@ class Rehearsal:
         began = time.monotonic()
         with ExitStack() as stack:
             pair, way, runtime = self._set_up(stack)
-            self._workload = stack.enter_context(Workload(pair, clients=self.options.clients, way=way))
+            rate, clients = self.rate_per_second, self.options.clients
+            self._workload = stack.enter_context(Workload(pair, clients=clients, rate_per_second=rate, way=way))
             load = self._start(runtime)
             verified = self._verify(runtime)
             self._shift(runtime)

@@ -27,6 +27,8 @@ from daybreak.wiring import Runtime, build
 _NAME = "rehearsal"
 _SHARES = (20, 50, 80, 100)
 _ANSWERS = 400
+# What stands in for DMS applies row by row, in Python.
+_DMS_RATE_PER_SECOND = 30.0
 _DAY_SECONDS = 86_400.0
 
 
@@ -35,6 +37,8 @@ class AwsRehearsal(Rehearsal):
 
     def __init__(self, options: Options) -> None:
         super().__init__(options)
+        if options.engine == "dms":
+            self.rate_per_second = _DMS_RATE_PER_SECOND
         self._cloud: Cloud | None = None
         self._sampling: Resolver | None = None
 
@@ -49,6 +53,8 @@ class AwsRehearsal(Rehearsal):
         with self._stage("apply the stack to emulated AWS"):
             self._cloud = Cloud(config, _NAME, pair, emulated)
             self._cloud.deploy()
+        if options.engine == "dms":
+            stack.enter_context(self._cloud.stand_in())
         server, hosts = stack.enter_context(self._cloud.name_server())
         # Answers that are never kept: each is a choice of the name server's.
         self._sampling = Resolver(server.address, server.port, hosts, clock=partial(next, count(0.0, _DAY_SECONDS)))
