@@ -3,6 +3,7 @@ PostgreSQL's own streams while an application writes."""
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class Bench:
         self.dms = dms
         self.place = PostgresPlace(dms.pair, directory)
         self.events: list[Event] = []
-        self._directory, self._stack = directory, stack
+        self.directory, self._stack = directory, stack
         for _ in range(5):
             self.write()
         self.runtime = self.process()
@@ -49,7 +50,7 @@ class Bench:
     def process(self, **cutover: float) -> Runtime:
         """A new process."""
         limits = {"gate_patience_seconds": 2.0, **cutover}
-        settings = load_settings(self.dms.configuration(self._directory, **limits))
+        settings = load_settings(self.dms.configuration(self.directory, **limits))
         self.kill()
         self.runtime = self._stack.enter_context(hasten(build(settings, self.events.append)))
         return self.runtime
@@ -500,3 +501,37 @@ def test_a_writer_that_holds_a_row_and_waits_does_not_delay_the_hand_over(
     with streaming.dms.pair.connect(Side.TARGET) as target:
         assert target.execute("SELECT note FROM shop.orders WHERE id = 1").fetchone() == ("late",)
     assert steps(streaming).count(Step.HAND_OVER) == 1
+
+
+# --- before anything is started
+
+
+def findings(bench: Bench, **dms: str | int) -> dict[str, list[tuple[str, str]]]:
+    """Severity and object of what ``check`` finds about DMS, by its id, with other settings of DMS."""
+    path = bench.dms.configuration(bench.directory)
+    path.write_text(
+        path.read_text() + "\n[aws.dms]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in dms.items())
+    )
+    found: dict[str, list[tuple[str, str]]] = {}
+    with build(load_settings(path)) as runtime:
+        for finding in runtime.preflight():
+            found.setdefault(finding.id, []).append((finding.severity, finding.object))
+    return found
+
+
+def test_check_asks_for_dms_s_role_and_its_rights(bench: Bench) -> None:
+    found = findings(bench)
+    assert not {"dms-role", "dms-limits"} & found.keys()
+    absent = findings(bench, user="nobody")
+    assert absent["dms-role"] == [("blocker", "source role nobody"), ("blocker", "target role nobody")]
+    with bench.dms.pair.connect(Side.TARGET) as target:
+        target.execute(sql.SQL("REVOKE SET ON PARAMETER session_replication_role FROM {}").format(sql.Identifier(ROLE)))
+        target.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(ROLE)))
+    assert findings(bench)["dms-role"] == [("blocker", f"target role {ROLE}")] * 2
+
+
+def test_check_measures_large_objects_only_where_they_have_a_limit(bench: Bench) -> None:
+    bench.as_owner(Side.SOURCE, "UPDATE shop.orders SET note = repeat('x', 5000) WHERE id = 1")
+    assert "dms-large-objects" not in findings(bench)
+    assert "dms-large-objects" not in findings(bench, max_lob_kb=5)
+    assert findings(bench, max_lob_kb=4)["dms-large-objects"] == [("blocker", "shop.orders.note")]

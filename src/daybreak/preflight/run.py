@@ -12,7 +12,7 @@ from daybreak.model import Side
 from daybreak.postgres.grants import GrantItem, grant_items
 from daybreak.postgres.server import Connection, translated
 from daybreak.postgres.sessions import Sessions
-from daybreak.preflight import capacity, connection, objects, privileges, settings, tables
+from daybreak.preflight import capacity, connection, dms, objects, privileges, settings, tables
 from daybreak.preflight.connection import MINIMUM_VERSION, connect_fix
 from daybreak.preflight.context import Context, Found
 
@@ -39,6 +39,7 @@ OF_EACH: tuple[Check, ...] = (
     objects.long_transactions,
     objects.other_subscriptions,
     objects.replication_origin_users,
+    dms.dms_role,
 )
 OF_THE_SOURCE: tuple[Check, ...] = (
     privileges.superuser_owners,
@@ -59,6 +60,7 @@ OF_THE_SOURCE: tuple[Check, ...] = (
     tables.sequence_room,
     objects.other_publications,
     objects.tablespaces,
+    dms.dms_large_objects,
 )
 OF_BOTH: tuple[Check, ...] = (
     connection.same_server,
@@ -73,7 +75,7 @@ OF_BOTH: tuple[Check, ...] = (
     objects.target_empty,
 )
 # Of any version, even one that Daybreak does not know.
-OF_ANY: tuple[Check, ...] = (connection.server_version, connection.password_in_dsn)
+OF_ANY: tuple[Check, ...] = (connection.server_version, connection.password_in_dsn, dms.dms_limits)
 CHECKS = OF_ANY + OF_EACH + OF_THE_SOURCE + OF_BOTH
 CONNECT = "connect"
 _CONNECT_MEANING = "Daybreak can connect to both servers with the DSNs of daybreak.toml."
