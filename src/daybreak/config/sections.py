@@ -19,6 +19,12 @@ class Server(Section):
     password: Secret | None = Field(None, description="that role's password, where the DSN has none")
     peer_host: str = Field("", description="host under which the *other server* reaches this one, where it differs")
     peer_port: int = Field(0, ge=0, le=65535, description="port for peer_host; 0 = the port in the DSN")
+    peer_sslmode: Literal["", "require", "verify-ca", "verify-full"] = Field(
+        "", description="sslmode with which the *other server* connects; default: that in the DSN"
+    )
+    peer_sslrootcert: str = Field(
+        "", description="file of the CA *on the other server*; default: that in the DSN, without peer_sslmode"
+    )
 
     @field_validator("dsn")
     @classmethod
@@ -50,6 +56,11 @@ class Server(Section):
             keep.pop("hostaddr", None)
         if self.peer_port:
             keep["port"] = str(self.peer_port)
+        if self.peer_sslmode:
+            keep["sslmode"] = self.peer_sslmode
+            keep.pop("sslrootcert", None)
+        if self.peer_sslrootcert:
+            keep["sslrootcert"] = self.peer_sslrootcert
         return keep
 
     @property

@@ -75,6 +75,7 @@ class _Published(BaseModel):
     task_arn: str | None = None
     settings: dict[str, Any]
     tls: dict[str, dict[str, str]]
+    peers: dict[str, dict[str, str | int]] = {}
 
 
 def load(session: Session, names: Names) -> Configured:
@@ -83,7 +84,7 @@ def load(session: Session, names: Names) -> Configured:
         text = session.client("ssm").get_parameter(Name=names.config_parameter, WithDecryption=True)
     published = _valid(_Published, text["Parameter"].get("Value", ""), names.config_parameter)
     servers = {
-        side: _server(session, arn, published.tls.get(side, {}))
+        side: {**_server(session, arn, published.tls.get(side, {})), **published.peers.get(side, {})}
         for side, arn in (("source", names.source_secret), ("target", names.target_secret))
     }
     state = {"url": f"dynamodb://{names.state_table}", "key": names.state_key}

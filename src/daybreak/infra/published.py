@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.main import IncEx
+
 from daybreak.config import InfraSettings
 from daybreak.model import Side
 
 # Where the package has them; ``entry.lambda_settings`` looks there.
 _DIRECTORY = "ca"
-_ELSEWHERE = {
+_ELSEWHERE: IncEx = {
     "source": True,
     "target": True,
     "state": True,
@@ -27,11 +29,13 @@ _ELSEWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """``settings`` in the form of daybreak.toml, ``tls`` as libpq's keywords for each side, and the files that
-    go into the package, by their names there."""
+    """``settings`` in the form of daybreak.toml, ``tls`` as libpq's keywords for each side, ``peers`` as the keys of
+    [source] and [target] that say how the *other server* connects there, and the files that go into the
+    package, by their names there."""
 
     settings: Mapping[str, Any]
     tls: Mapping[str, Mapping[str, str]]
+    peers: Mapping[str, Mapping[str, str | int]]
     authorities: Mapping[str, Path]
 
 
@@ -45,7 +49,18 @@ def published(settings: InfraSettings) -> Published:
             keywords = {**keywords, "sslrootcert": name}
             authorities[f"{_DIRECTORY}/{name}"] = authority
         tls[str(side)] = keywords
-    return Published(told, tls, authorities)
+    return Published(told, tls, _peers(settings), authorities)
+
+
+def _peers(settings: InfraSettings) -> dict[str, dict[str, str | int]]:
+    """The function's own files are on neither server. Where Aurora's authority is on the source's machine is
+    not known, so that connection is encrypted and not verified."""
+    source = settings.source
+    root = source.peer_sslrootcert or source.parameters().get("sslrootcert", "")
+    keys: dict[str, str | int] = {"peer_sslmode": source.peer_sslmode or "verify-full", "peer_sslrootcert": root}
+    given: dict[str, str | int] = {"peer_host": source.peer_host, "peer_port": source.peer_port}
+    told = {key: value for key, value in {**given, **(keys if root else {})}.items() if value}
+    return {str(Side.SOURCE): told, str(Side.TARGET): {"peer_sslmode": "require"}}
 
 
 def _verification(settings: InfraSettings) -> dict[Side, tuple[dict[str, str], Path | None]]:

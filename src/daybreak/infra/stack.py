@@ -120,6 +120,7 @@ class DaybreakStack(TerraformStack):
             max_lag_seconds=self._settings.cutover.max_lag_seconds,
             settings=_with_zone(told.settings, routing.zone_id),
             tls=told.tls,
+            peers=told.peers,
         )
 
     def _controller(self, data: _Data, routing: Routing, state: State, notices: Notices, package: Path) -> Controller:

@@ -47,7 +47,7 @@ class StateConfiguration:
     """What the controller and people look up: who talks to whom, and when a switchover may begin.
 
     ``task_arn`` is None without DMS. ``max_lag_seconds`` is the lag above which no switchover begins.
-    ``settings`` and ``tls`` are what the controller works with (``published``)."""
+    ``settings``, ``tls`` and ``peers`` are what the controller works with (``published``)."""
 
     migration: str
     engine: str
@@ -63,6 +63,7 @@ class StateConfiguration:
     max_lag_seconds: float
     settings: Mapping[str, Any]
     tls: Mapping[str, Mapping[str, str]]
+    peers: Mapping[str, Mapping[str, str | int]]
 
 
 @dataclass(frozen=True, slots=True)

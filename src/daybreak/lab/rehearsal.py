@@ -59,7 +59,9 @@ class Stage:
 
 
 class Rehearsal:
-    """One run. ``rate_per_second`` limits what all clients write together; None: as fast as they can. ``stages``, ``doing``, ``acknowledged`` and ``lag_ms`` may be read by another thread."""
+    """One run. ``rate_per_second`` limits what all clients write together; None: as fast as they can.
+
+    ``stages``, ``doing``, ``acknowledged`` and ``lag_ms`` may be read by another thread."""
 
     rate_per_second: float | None = None
 
