@@ -28,7 +28,8 @@ ORDERS = (TableName("public", "orders"),)
             Change("UPDATE", ORDERS, {"id": "1", "at": "2026-01-01 00:00:00+00"}, {}),
         ),
         (
-            "table public.orders: UPDATE: old-key: id[text]:'new-tuple: 1' new-tuple: id[bigint]:2 note[text]:'new-tuple: x'",
+            "table public.orders: UPDATE: old-key: id[text]:'new-tuple: 1'"
+            " new-tuple: id[bigint]:2 note[text]:'new-tuple: x'",
             Change("UPDATE", ORDERS, {"id": "2", "note": "new-tuple: x"}, {"id": "new-tuple: 1"}),
         ),
         ("table public.orders: DELETE: id[bigint]:7", Change("DELETE", ORDERS, {}, {"id": "7"})),
