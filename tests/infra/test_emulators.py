@@ -1,4 +1,4 @@
-"""The emulators remember what a second plan would otherwise want to change, and end with their owner."""
+"""The emulators answer on loopback only and end with their owner; what is laid over a stack for them."""
 
 from __future__ import annotations
 
@@ -8,59 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psutil
-import pytest
-from moto import mock_aws
 
-from daybreak.lab import moto_shim
 from daybreak.lab.overlay import EMULATED_DMS, OVERRIDE_FILE, STACK_FILE, write_override
 
 REGION = "eu-central-1"
-
-
-@pytest.fixture
-def _mended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    moto_shim.mend()
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "emulated")
-    with mock_aws():
-        yield
-
-
-@pytest.mark.usefixtures("_mended")
-def test_every_rule_keeps_its_description() -> None:
-    ec2 = boto3.client("ec2", region_name=REGION)
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    group = ec2.create_security_group(GroupName="one", Description="one", VpcId=vpc)["GroupId"]
-    (prefix_list,) = ec2.describe_managed_prefix_lists(
-        Filters=[{"Name": "prefix-list-name", "Values": [f"com.amazonaws.{REGION}.dynamodb"]}]
-    )["PrefixLists"]
-    ports = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443}
-    permissions: list[Any] = [
-        {**ports, "UserIdGroupPairs": [{"GroupId": group, "Description": "to a group"}]},
-        {**ports, "PrefixListIds": [{"PrefixListId": prefix_list["PrefixListId"], "Description": "to a list"}]},
-        {**ports, "IpRanges": [{"CidrIp": "10.1.0.0/16", "Description": "to a network"}]},
-        {**ports, "IpRanges": [{"CidrIp": "10.2.0.0/16"}]},
-    ]
-    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=permissions)
-    rules = ec2.describe_security_group_rules(Filters=[{"Name": "group-id", "Values": [group]}])["SecurityGroupRules"]
-    said = {rule.get("Description") for rule in rules if not rule["IsEgress"]}
-    assert said == {"to a group", "to a list", "to a network", None}
-
-
-@pytest.mark.usefixtures("_mended")
-def test_an_endpoint_knows_the_region_of_its_service() -> None:
-    ec2 = boto3.client("ec2", region_name=REGION)
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
-    for service in ("com.amazonaws.route53", f"com.amazonaws.{REGION}.ssm"):
-        ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=service, VpcEndpointType="Interface")
-    regions = {one["ServiceName"]: one["ServiceRegion"] for one in ec2.describe_vpc_endpoints()["VpcEndpoints"]}
-    assert regions == {"com.amazonaws.route53": "us-east-1", f"com.amazonaws.{REGION}.ssm": REGION}
 
 
 def test_they_answer_on_loopback_and_end_with_a_killed_owner(tmp_path: Path) -> None:

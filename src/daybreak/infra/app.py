@@ -9,6 +9,7 @@ from pathlib import Path
 from daybreak.config import InfraSettings
 from daybreak.infra.package import build_package
 from daybreak.infra.published import published
+from daybreak.infra.terraform import MINIMUM
 
 _PACKAGE = "package.zip"
 
@@ -31,7 +32,9 @@ def synthesise(settings: InfraSettings, directory: Path) -> Path:
     package = build_package(settings.aws.controller, directory / _PACKAGE, authorities)
     synthesised = directory / "stacks" / STACK
     shutil.rmtree(synthesised / "assets", ignore_errors=True)
-    app = App(outdir=str(directory))
+    # Unless told, the CDK refuses what the oldest Terraform that it knows lacks, as the lock file in S3.
+    oldest = ".".join(map(str, MINIMUM))
+    app = App(outdir=str(directory), context={"targetVersions": {"terraform": f">={oldest}"}})
     DaybreakStack(app, settings, package.path)
     app.synth()
     return synthesised

@@ -1,0 +1,58 @@
+"""Synthesis into a directory: where everything is, what stays, and how long it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG = f"""\
+name = "payments"
+[source]
+dsn = "postgresql://daybreak@old.example.net/payments"
+[aws]
+environment = "prod"
+region = "eu-central-1"
+network.vpc_cidr = "10.60.0.0/16"
+aurora.engine_version = "17.5"
+routing.zone_name = "payments.internal"
+controller.runtime = "python{sys.version_info.major}.{sys.version_info.minor}"
+controller.architecture = "{"arm64" if os.uname().machine == "aarch64" else "x86_64"}"
+"""
+
+
+def synthesised(directory: Path, more: str = "") -> dict[str, Any]:
+    """What ``daybreak infra synth`` writes: in a process of its own, as the CDK is one to a process."""
+    (directory / "daybreak.toml").write_text(CONFIG + more)
+    command = [sys.executable, "-c", "from daybreak.entry.cli import main; main()", "infra", "synth", "--json"]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads((Path(json.loads(done.stdout)["directory"]) / "cdk.tf.json").read_text())
+    return found
+
+
+@pytest.mark.timeout(120)
+def test_a_second_synthesis_replaces_the_first_and_nothing_else(tmp_path: Path) -> None:
+    stack = synthesised(tmp_path)
+    base = tmp_path / ".daybreak" / "infra"
+    assert stat.S_IMODE(base.stat().st_mode) == 0o700
+    assert stack["terraform"]["backend"]["local"]["path"] == "../../terraform.tfstate"
+    state, stale = base / "terraform.tfstate", base / "stacks" / "daybreak" / "assets" / "stale"
+    state.write_text("precious")
+    stale.mkdir()
+    assert synthesised(tmp_path) == stack
+    assert state.read_text() == "precious"
+    assert not stale.exists()
+
+
+def test_the_state_in_a_bucket_has_a_lock_file(tmp_path: Path) -> None:
+    stack = synthesised(tmp_path, 'terraform.bucket = "states"\n')
+    backend = stack["terraform"]["backend"]["s3"]
+    assert (backend["bucket"], backend["use_lockfile"], backend["encrypt"]) == ("states", True, True)
+    assert backend["key"] == "daybreak/payments/prod.tfstate"
