@@ -94,7 +94,7 @@ class Function:
 
 def settings(**cutover: object) -> Settings:
     server = Server(dsn=SecretStr("postgresql://d@h/p"), password=None, peer_host="", peer_port=0)
-    return Settings(name=NAME, source=server, target=server, cutover=Cutover(**cutover))  # type: ignore[arg-type]
+    return Settings(name=NAME, source=server, target=server, cutover=Cutover.model_validate(cutover))
 
 
 # --- calls

@@ -189,7 +189,11 @@ def test_another_change_of_the_record_still_stops_the_controller() -> None:
 def test_postponing_disturbs_nothing_that_is_under_way(number: int) -> None:
     simulation = ready()
     until = simulation.world.now + timedelta(hours=1)
-    simulation.run(Verb.CUTOVER, strike_at(number, lambda _process, _name: remote(simulation).postpone(until)))
+
+    def postpone(_process: Process, _name: str) -> None:
+        remote(simulation).postpone(until)
+
+    simulation.run(Verb.CUTOVER, strike_at(number, postpone))
     assert simulation.record.primary is Side.TARGET
     assert simulation.record.postponed_until == until
     simulation.assert_in_step()

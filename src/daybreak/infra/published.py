@@ -10,21 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic.main import IncEx
-
 from daybreak.config import InfraSettings
 from daybreak.model import Side
 
 # Where the package has them; ``entry.lambda_settings`` looks there.
 _DIRECTORY = "ca"
-_ELSEWHERE: IncEx = {
-    "source": True,
-    "target": True,
-    "state": True,
-    "replication": {"client_bin", "jobs"},
-    "traffic": {"pgbouncer"},
-    "aws": {"dms", "terraform", "watch", "controller", "tags"},
-}
+_OF_AWS_ELSEWHERE = {"terraform", "watch", "controller", "tags"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +32,11 @@ class Published:
 
 def published(settings: InfraSettings) -> Published:
     """What is told of ``settings``. Keys and certificates of clients are not: they are secrets."""
-    told = settings.model_dump(mode="json", exclude_defaults=True, exclude=_ELSEWHERE)
+    told = settings.model_dump(mode="json", exclude_defaults=True, exclude={"source", "target", "state"})
+    _leave_out(told.get("replication", {}), {"client_bin", "jobs"})
+    _leave_out(told.get("traffic", {}), {"pgbouncer"})
+    _leave_out(told["aws"], _OF_AWS_ELSEWHERE)
+    _leave_out(told["aws"].get("dms", {}), {"source_ca_file", "target_ca_file"})
     tls, authorities = {}, {}
     for side, (keywords, authority) in _verification(settings).items():
         if authority is not None:
@@ -50,6 +45,11 @@ def published(settings: InfraSettings) -> Published:
             authorities[f"{_DIRECTORY}/{name}"] = authority
         tls[str(side)] = keywords
     return Published(told, tls, _peers(settings), authorities)
+
+
+def _leave_out(section: dict[str, Any], keys: set[str]) -> None:
+    for key in keys:
+        section.pop(key, None)
 
 
 def _peers(settings: InfraSettings) -> dict[str, dict[str, str | int]]:
