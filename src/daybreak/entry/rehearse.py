@@ -46,7 +46,9 @@ def rehearse(
     target_version: Annotated[
         int | None, typer.Option(help="That of the target; 18, with --aws 17: it must speak TLS there.")
     ] = None,
-    scale: Annotated[float, typer.Option(min=0.01, help="Size of the history; 1 is 100 MB.")] = 1.0,
+    scale: Annotated[
+        float | None, typer.Option(min=0.01, help="Size of the history; 1 is 100 MB and the default, with --aws 0.1.")
+    ] = None,
     clients: Annotated[int, typer.Option(min=1, max=32, help="Clients that write all the while.")] = 8,
     router: Annotated[RouterName, typer.Option(help="How the clients find the primary.")] = RouterName.MULTIHOST,
     engine: Annotated[EngineName, typer.Option(help="With --aws: what loads and streams.")] = EngineName.NATIVE,
@@ -61,7 +63,8 @@ def rehearse(
         if engine is EngineName.DMS and not aws:
             raise ConfigError("DMS is rehearsed on emulated AWS only.", "Add --aws.")
         target = target_version or (17 if aws else 18)
-        options = Options(source_version, target, scale, clients, router.value, engine.value)
+        size = scale or (0.1 if aws else 1.0)
+        options = Options(source_version, target, size, clients, router.value, engine.value)
         rehearsal = _on_aws(options) if aws else Rehearsal(options)
         with _watching(rehearsal, run.err):
             result = rehearsal.run()

@@ -26,9 +26,7 @@ from daybreak.lab.workload import Workload
 from daybreak.model import ReplicationStatus, Side, Step, Verb
 from daybreak.wiring import Runtime, build
 
-# Acknowledged writes at scale 1 and above, and the shares of them that have to be there before each
-# switchover and before the end.
-_WRITES = 20_000
+# Acknowledged writes: the fewest, and the shares that have to be there before each switchover and before the end.
 _FEWEST_WRITES = 200
 _SHARES = {"first": 0.4, "target": 0.6, "source": 0.8, "last": 1.0}
 _STALLED_SECONDS = 30.0
@@ -60,10 +58,12 @@ class Stage:
 
 class Rehearsal:
     """One run. ``rate_per_second`` limits what all clients write together; None: as fast as they can.
+    ``writes``: how many are wanted at scale 1 and above.
 
     ``stages``, ``doing``, ``acknowledged`` and ``lag_ms`` may be read by another thread."""
 
     rate_per_second: float | None = None
+    writes = 20_000
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -207,7 +207,7 @@ class Rehearsal:
 
     def _write(self, runtime: Runtime, share: str) -> None:
         """Let the clients write up to their ``share``, and measure the lag meanwhile."""
-        goal = max(_FEWEST_WRITES, round(_WRITES * min(1.0, self.options.scale))) * _SHARES[share]
+        goal = max(_FEWEST_WRITES, round(self.writes * min(1.0, self.options.scale))) * _SHARES[share]
         goal = max(goal, self.acknowledged + _FEWEST_WRITES)
         enough = time.monotonic() + _STREAM_SECONDS
         while time.monotonic() < enough:

@@ -28,7 +28,7 @@ _NAME = "rehearsal"
 _SHARES = (20, 50, 80, 100)
 _ANSWERS = 400
 # What stands in for DMS applies row by row, in Python.
-_DMS_RATE_PER_SECOND = 30.0
+_DMS_RATE_PER_SECOND, _DMS_WRITES = 30.0, 2_000
 _DAY_SECONDS = 86_400.0
 
 
@@ -38,7 +38,7 @@ class AwsRehearsal(Rehearsal):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         if options.engine == "dms":
-            self.rate_per_second = _DMS_RATE_PER_SECOND
+            self.rate_per_second, self.writes = _DMS_RATE_PER_SECOND, _DMS_WRITES
         self._cloud: Cloud | None = None
         self._sampling: Resolver | None = None
 
