@@ -12,6 +12,7 @@ TLS; a test gets its own *databases* (``pair``). The pair of versions is 17 -> 1
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from itertools import count
 
@@ -26,6 +27,10 @@ from daybreak.lab.pair import Pair, running_pair, start_together
 from daybreak.model import Side
 
 _numbers = count(1)
+
+# A shell starts what runs in the background with SIGINT ignored, and what is ignored children inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
