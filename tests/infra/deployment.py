@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -17,38 +16,11 @@ import trustme
 from boto3.session import Session
 
 from daybreak.lab.aws import EmulatedAws
+from daybreak.lab.cloud import Mirror
 from daybreak.lab.overlay import write_override
 
 REGION = "eu-central-1"
 SOURCE_PASSWORD = "tell-nobody-of-the-source"
-# Where Terraform itself looks for mirrors of providers (`terraform init`, implied local mirrors). A machine
-# without access to the registry may also have one somewhere in /opt.
-_MIRRORS = (
-    "~/.terraform.d/plugins",
-    "~/.local/share/terraform/plugins",
-    "/usr/local/share/terraform/plugins",
-    "/usr/share/terraform/plugins",
-)
-_PROVIDER = "registry.terraform.io/hashicorp/aws"
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """A directory with a version of the AWS provider in it."""
-
-    directory: Path
-    version: str
-
-    @classmethod
-    def find(cls) -> Mirror | None:
-        """The one that the environment names, or else the first in the usual places; None: the registry is asked."""
-        named = re.search(r"-plugin-dir=(\S+)", os.environ.get("TF_CLI_ARGS_init", ""))  # noqa: SIM112
-        usual = [Path(place).expanduser() for place in _MIRRORS]
-        for place in [Path(named[1])] if named else [*usual, *sorted(Path("/opt").glob("*"))]:
-            versions = sorted(one.name for one in (place / _PROVIDER).glob("*.*.*") if one.is_dir())
-            if versions:
-                return cls(place, versions[-1])
-        return None
 
 
 @dataclass
