@@ -37,6 +37,7 @@ def synthesised(directory: Path, more: str = "") -> dict[str, Any]:
     return found
 
 
+@pytest.mark.full
 @pytest.mark.timeout(120)
 def test_a_second_synthesis_replaces_the_first_and_nothing_else(tmp_path: Path) -> None:
     stack = synthesised(tmp_path)

@@ -56,6 +56,7 @@ time.sleep(60)
         time.sleep(0.05)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Account.current().dropped, reason="only root runs servers as somebody else")
 def test_programs_that_the_server_may_not_read_are_copied(tmp_path: Path) -> None:
     # The wheel of 18 has its libraries beside the package; pytest's directories are closed to others.

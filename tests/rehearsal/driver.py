@@ -26,9 +26,10 @@ from daybreak.wiring import build
 Said = dict[str, str]
 
 
-def main(config: Path, verb: str, point: str, action: str, answer: Connection) -> None:
+def main(config: Path, verb: str, point: str, action: str, environment: Mapping[str, str], answer: Connection) -> None:
     """Run ``verb`` (``shift 30`` and ``adopt`` too), and at ``point`` (see ``points``) send the signal
     ``action`` to this process. Sends phase and primary, or the error, through ``answer``."""
+    os.environ.update(environment)
     interrupts = Interrupts()
     settings = load_settings(config)
     with interrupts.caught(), build(settings, _striking(point, action, interrupts.heed)) as runtime:

@@ -140,6 +140,7 @@ def small_disk() -> Iterator[Path]:
     place.rmdir()
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_the_disk_of_the_target_is_full(small_disk: Path, own_pair: Pair, tmp_path: Path) -> None:
     with own_pair.target.connect() as postgres:

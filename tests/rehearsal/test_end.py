@@ -18,6 +18,7 @@ VERSIONS = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("versions", "tls"), VERSIONS, indirect=True)
 def test_abort_after_going_there_and_back(pair: Pair, tmp_path: Path) -> None:
     with World(pair, tmp_path) as world:

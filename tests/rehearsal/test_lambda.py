@@ -34,7 +34,6 @@ def environment(emulated_account: EmulatedAws, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def world(pair: Pair, tmp_path: Path, emulated_account: EmulatedAws, environment: Mapping[str, str]) -> Iterator[World]:
     """A streaming, verified migration with its record in DynamoDB and its state in SSM."""
-    assert environment
     session, names = Session(region_name=REGION), Names(pair.database, ENVIRONMENT)
     session.client("events").put_rule(Name=names.of(SCHEDULE, FUNCTION_LIMIT), ScheduleExpression="rate(1 minute)")
     with fresh_table(emulated_account) as (_, table):
@@ -45,20 +44,20 @@ def world(pair: Pair, tmp_path: Path, emulated_account: EmulatedAws, environment
             "aws.aurora": {"engine_version": "17.5"},
             "aws.routing": {"zone_name": "payments.internal"},
         }
-        with World(pair, tmp_path, more=more) as made:
-            assert made.invoke(environment, LOOK).said["phase"] == "planned"
+        with World(pair, tmp_path, more=more, environment=environment) as made:
+            assert made.invoke(LOOK).said["phase"] == "planned"
             made.must("start", "verify")
             yield made
 
 
-def killed_and_gone_on_with(world: World, environment: Mapping[str, str], action: str, to: Side, point: str) -> None:
+def killed_and_gone_on_with(world: World, action: str, to: Side, point: str) -> None:
     before = world.probes.primaries()
-    assert world.invoke(environment, {"action": action}, point).killed, point
+    assert world.invoke({"action": action}, point).killed, point
     if point == NOBODY or point in OPENED:
         reverse_stream_is_there(world, to)
     if point != NOBODY:
         world.writes_go_on()
-    found = world.invoke(environment, LOOK)
+    found = world.invoke(LOOK)
     assert found.said.get("primary") == to, found.said
     world.writes_go_on()
     assert world.probes.primaries() == [*before, to]
@@ -68,8 +67,8 @@ def killed_and_gone_on_with(world: World, environment: Mapping[str, str], action
 
 @pytest.mark.parametrize("points", [sorted(MAIN), pytest.param(POINTS, marks=pytest.mark.full)], ids=["main", "all"])
 @pytest.mark.timeout(900)
-def test_a_killed_function_is_gone_on_with(world: World, environment: Mapping[str, str], points: list[str]) -> None:
+def test_a_killed_function_is_gone_on_with(world: World, points: list[str]) -> None:
     for point in points:
-        killed_and_gone_on_with(world, environment, "cutover", Side.TARGET, point)
-        killed_and_gone_on_with(world, environment, "rollback", Side.SOURCE, point)
+        killed_and_gone_on_with(world, "cutover", Side.TARGET, point)
+        killed_and_gone_on_with(world, "rollback", Side.SOURCE, point)
     world.books_are_clean(Side.SOURCE)

@@ -100,6 +100,8 @@ class World:
     scale: float = SCALE
     replication: Mapping[str, str | int] = field(default_factory=dict)
     more: Mapping[str, Section] = field(default_factory=dict)
+    # For the controllers; they are forked from a process that was started earlier.
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         payments.create(self.pair, self.scale)
@@ -126,11 +128,11 @@ class World:
 
     def drive(self, verb: str, point: str = "", action: str = "KILL") -> Driven:
         """Start a controller that runs ``verb``; at ``point`` it sends ``action`` to itself."""
-        return Driven(driver.main, self.config, verb, point, action)
+        return Driven(driver.main, self.config, verb, point, action, self.environment)
 
-    def invoke(self, environment: Mapping[str, str], request: Mapping[str, str], point: str = "") -> Ended:
+    def invoke(self, request: Mapping[str, str], point: str = "") -> Ended:
         """What the function on AWS does with ``request``, to its end; killed at ``point``."""
-        return Driven(driver.invoke, self.config, request, point, "KILL", environment).end()
+        return Driven(driver.invoke, self.config, request, point, "KILL", self.environment).end()
 
     def run(self, verb: str, point: str = "", action: str = "KILL") -> Ended:
         """``drive``, to its end."""
