@@ -23,7 +23,7 @@ rehearse: .venv/rehearse.stamp ## migrate, cut over and roll back two servers ma
 rehearse-aws: .venv/dev.stamp ## the same with its AWS side, on emulated AWS (needs terraform)
 	.venv/bin/daybreak rehearse --aws $(ARGS)
 
-test: .venv/dev.stamp .checkov/stamp ## every test that is not marked `full`: under 12 minutes (ARGS="-k sqlite")
+test: .venv/dev.stamp .checkov/stamp ## every test that is not marked `full` (ARGS="-k sqlite")
 	.venv/bin/pytest -m "not full" $(ARGS)
 
 test-all: .venv/dev.stamp .checkov/stamp ## every test: all pairs of versions, all kill points, the stack's life
