@@ -38,7 +38,6 @@ from daybreak.model import (
 from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.table import MOVE, destination
 
-_ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
 # Were one of these cut off, a server might still carry it out: see Controller._unsure.
 _FENCING = frozenset({Step.SWITCH, Step.OPEN, Step.REOPEN})
 _POLL_SECONDS = 0.25
@@ -136,13 +135,13 @@ class Controller:
         help. After any of them, and after Ctrl-C, the same call goes on where this one stopped."""
         record = self.record()
         self._refuse_early(record, verb, percent)
-        if record.phase in _ENDED:
+        if record.phase.ended:
             return record
         if record.phase is Phase.PLANNED and verb is Verb.START and (blockers := _blockers(self._preflight())):
             raise PreflightFailed(blockers)
         self._stop_if_outdated(record, self.observe(record))
         before, record = record, self._claim(take_over)
-        if record.phase in _ENDED:
+        if record.phase.ended:
             return record
         if record.intent is not None and record.intent != before.intent:  # from elsewhere, just now
             return outcome(self._until_done(record), verb)
@@ -159,7 +158,7 @@ class Controller:
 
         Raises like ``run``, but says in the record's ``last_error`` what was refused."""
         record = self.record()
-        if record.intent is None or record.phase in _ENDED:
+        if record.intent is None or record.phase.ended:
             return record
         self._stop_if_outdated(record, self.observe(record))
         return self._until_done(self._claim(take_over))
@@ -185,11 +184,11 @@ class Controller:
         it anew from them, once nobody else can move them any more; what only the old one knew is kept.
         Raises Refused where neither database knows the migration."""
         stored = self._kept.store.load(self.name)
-        if stored is not None and stored.phase in _ENDED:
+        if stored is not None and stored.phase.ended:
             return stored
         found = rebuild(self.observe(stored))
         generation = max(found.generation, 0 if stored is None else stored.generation)
-        if found.phase not in _ENDED:
+        if not found.phase.ended:
             generation = self._retrying()(self._switch.claim, self._owner, generation, True)
             stored = self._kept.store.load(self.name)
         record = stored or MigrationRecord(name=self.name)
@@ -197,7 +196,7 @@ class Controller:
         found = rebuild(seen)
         # Somebody acted since: the databases had a higher generation than this record before the claim.
         acted = record.generation < generation - 1 or bool(machine.contradiction(record, seen))
-        if acted or found.phase in _ENDED:
+        if acted or found.phase.ended:
             record = replace(
                 record,
                 phase=found.phase,
@@ -241,7 +240,7 @@ class Controller:
         """Raise the generation in both databases, then in the record, as it is once nobody else can act."""
         generation = self._retrying()(self._switch.claim, self._owner, self.record().generation, take_over)
         record = self.record()
-        if record.phase in _ENDED:  # by another process, just now: leave no trace of having claimed it
+        if record.phase.ended:  # by another process, just now: leave no trace of having claimed it
             self._switch.clean_up(record, unfence=record.phase is Phase.ABORTED)
             return record
         if record.generation >= generation:

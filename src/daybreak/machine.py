@@ -36,7 +36,7 @@ from daybreak.table import MOVE, TABLE, before_commit, guard_left, new_opened, o
 def refusal(record: MigrationRecord, verb: Verb) -> Refuse | None:
     """Why ``verb`` can't be asked for in the record's phase, whatever the servers say; None if it can."""
     phase = record.phase
-    if phase in {Phase.FINISHED, Phase.ABORTED}:
+    if phase.ended:
         if (phase, verb) in {(Phase.FINISHED, Verb.FINISH), (Phase.ABORTED, Verb.ABORT)}:
             return None
         return Refuse(f"Migration {record.name} is {phase}.", "Begin a new one under another name.")

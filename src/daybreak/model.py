@@ -37,6 +37,11 @@ class Phase(StrEnum):
     FINISHED = "finished"
     ABORTED = "aborted"
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the migration goes on."""
+        return self in {Phase.FINISHED, Phase.ABORTED}
+
 
 class Verb(StrEnum):
     """What an operator can ask for; written into the record, acted on by whoever runs the loop."""

@@ -14,10 +14,9 @@ from datetime import datetime
 from daybreak import machine
 from daybreak.controller import Event, Listener, outcome, utc_now
 from daybreak.errors import ControllerAtWork, Refused, StateConflict
-from daybreak.model import Intent, MigrationRecord, Phase, Verb
+from daybreak.model import Intent, MigrationRecord, Verb
 from daybreak.ports import StateStore
 
-_ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
 _POLL_SECONDS = 0.5
 _SILENT_SECONDS = 120.0
 
@@ -44,7 +43,7 @@ class Remote:
         Raises Refused where it can't be asked for or was not done, StateConflict where something else was
         asked for and is not done yet. Ctrl-C ends the waiting, not what was asked for."""
         record = self.ask(verb, percent)
-        return record if record.phase in _ENDED else outcome(self._follow(record, verb), verb)
+        return record if record.phase.ended else outcome(self._follow(record, verb), verb)
 
     def ask(self, verb: Verb, percent: int | None = None, request: str = "") -> MigrationRecord:
         """Write the intent; returns the record with it. ``abort`` takes the place of what was asked for before.
@@ -59,7 +58,7 @@ class Remote:
                 raise Refused(refused.reason, refused.hint)
             if verb is Verb.SHIFT and (why := self._no_share(percent)):
                 raise Refused(f"Reads can't be shifted to {percent} percent: {why}", "Choose another share.")
-            if record.phase in _ENDED or _asks_for(record, verb, percent):
+            if record.phase.ended or _asks_for(record, verb, percent):
                 return record
             if record.intent is not None and verb is not Verb.ABORT:
                 raise StateConflict(
@@ -78,7 +77,7 @@ class Remote:
         What is under way goes on: `abort` ends that. Raises Refused before ``start`` and after the end."""
         while True:
             record = self.store.load(self.name)
-            if record is None or record.phase in _ENDED:
+            if record is None or record.phase.ended:
                 raise Refused(f"There is no migration {self.name} under way.", "See `daybreak status`.")
             at = self.clock()
             event = "no longer postponed" if until is None else f"postponed until {until.isoformat(timespec='seconds')}"

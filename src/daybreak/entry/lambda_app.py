@@ -19,7 +19,7 @@ from daybreak.entry.lambda_calls import Call, Event
 from daybreak.entry.status_report import StatusReport
 from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError
 from daybreak.milestones import Milestone, milestones
-from daybreak.model import MigrationRecord, Phase, Step, Verb
+from daybreak.model import MigrationRecord, Step, Verb
 from daybreak.schedule import propose, share_to_take
 from daybreak.wiring import Runtime
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 ACTOR = "the function on AWS"
-_ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
 # Waiting costs money and the schedule comes every minute.
 _PATIENCE_SECONDS = 50.0
 _MOVING = frozenset({Step.ENTER_SWITCHING, Step.ARM, Step.SWITCH})
@@ -96,7 +95,7 @@ class App:
         _LOG.info("looking: %s", why)
         controller, settings = self.runtime.controller, self.runtime.settings
         before = controller.record()
-        if before.version == 0 or before.phase in _ENDED:
+        if before.version == 0 or before.phase.ended:
             self._sleep()
             return _short(before)
         if before.intent is None:
@@ -141,7 +140,7 @@ class App:
             self.metrics.publish(values)
         except AdapterError as error:
             _LOG.warning("Metrics were not published: %s", error.message)
-        if after.phase in _ENDED:
+        if after.phase.ended:
             self._sleep()
 
     def _sleep(self) -> None:

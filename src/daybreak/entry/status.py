@@ -13,7 +13,6 @@ from daybreak.entry import render
 from daybreak.entry.command import Command, command
 from daybreak.entry.options import DEFAULT_CONFIG, Config, Json
 from daybreak.errors import ConfigError
-from daybreak.model import Phase
 from daybreak.wiring import Runtime
 
 _REFRESH_SECONDS = 1.0
@@ -40,6 +39,6 @@ def _watch(run: Command, runtime: Runtime) -> None:
         while True:
             report = run.status(runtime)
             live.update(render.status(report), refresh=True)
-            if report.phase in {Phase.FINISHED, Phase.ABORTED}:
+            if report.phase.ended:
                 return
             time.sleep(_REFRESH_SECONDS)

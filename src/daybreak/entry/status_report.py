@@ -21,7 +21,6 @@ from daybreak.model import (
     Step,
 )
 
-_ENDED = frozenset({Phase.FINISHED, Phase.ABORTED})
 _COPIED = frozenset({Phase.STREAMING, Phase.SWITCHING})
 _BEFORE_STREAMING = frozenset({"servers reachable", "replication healthy"})
 _ADOPT = "Correct state.url, or run `daybreak adopt` to rebuild the record."
@@ -191,7 +190,7 @@ def _eta_seconds(record: MigrationRecord, seen: Observation, journal: Sequence[J
 
 def _blockers(record: MigrationRecord, seen: Observation, policy: Policy) -> tuple[BlockerReport, ...]:
     """Once streaming, the red gates of a switchover; before that, what keeps ``start`` from going on."""
-    if record.phase in _ENDED:
+    if record.phase.ended:
         return ()
     if record.version == 0 and max(seen.source.generation, seen.target.generation) > 0:
         return (BlockerReport("record", "the databases know this migration, this state does not", _ADOPT),)
