@@ -161,7 +161,12 @@ class Controller:
         if record.intent is None or record.phase.ended:
             return record
         self._stop_if_outdated(record, self.observe(record))
-        return self._until_done(self._claim(take_over))
+        record = self._claim(take_over)
+        if record.intent is None or record.phase.ended:
+            return record
+        # By this clock, which dates all that the intent is judged by; the asker's may be wrong.
+        taken_up = replace(record.intent, asked_at=self._clock())
+        return self._until_done(self._kept.swap(record, replace(record, intent=taken_up), "taken up"))
 
     def _pursue(self, record: MigrationRecord, intent: Intent) -> MigrationRecord:
         """Write ``intent`` into the record and act until nothing is asked for any more."""

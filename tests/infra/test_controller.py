@@ -73,7 +73,7 @@ def test_environment_names_things_and_holds_no_secret(bench: Bench) -> None:
     assert "keys_operations" in function["kms_key_arn"]
     variables = function["environment"]["variables"]
     assert set(variables) == {
-        "STATE_PARAMETER", "CONFIG_PARAMETER", "STATE_TABLE", "STATE_KEY", "SCHEDULE", "NOTICES_TOPIC", "SOURCE_SECRET",
+        "CONFIG_PARAMETER", "STATE_TABLE", "STATE_KEY", "SCHEDULE", "NOTICES_TOPIC", "SOURCE_SECRET",
         "TARGET_SECRET", "LOG_LEVEL",
     }  # fmt: skip
     written = {value for value in variables.values() if not value.startswith("${aws_")}

@@ -12,14 +12,14 @@ from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
-from simulation import NAME, Hook, Simulation, kill_at, no_hook, on, ready
+from simulation import NAME, Hook, Simulation, kill_at, no_hook, ready
 
 from daybreak.aws.metrics import Metrics, Own
 from daybreak.config import Cutover, Server, Settings
 from daybreak.controller import Event as Heard
 from daybreak.entry.lambda_app import ACTOR, App, OutOfTime, Watch
 from daybreak.entry.lambda_calls import Call, Event, parse
-from daybreak.errors import ControllerAtWork, Refused, TransientError
+from daybreak.errors import Refused, TransientError
 from daybreak.memory_world import Killed
 from daybreak.model import Phase, Side, Step, Verb
 from daybreak.remote import Remote
@@ -225,7 +225,6 @@ def test_a_failed_task_is_told() -> None:
 @pytest.mark.parametrize("verb", [Verb.CUTOVER, Verb.ROLLBACK])
 def test_killed_anywhere_the_next_look_goes_on(verb: Verb, number: int) -> None:
     function = Function(ready(*([Verb.CUTOVER] if verb is Verb.ROLLBACK else [])))
-    function.simulation.store.load(NAME)
     try:
         function.call(kill_at(number), action=str(verb))
     except Killed:
@@ -260,12 +259,26 @@ def test_a_long_wait_is_left_to_the_schedule() -> None:
 
 def test_somebody_at_work_elsewhere_is_left_to_act_on_it() -> None:
     function = Function(ready())
+    controller, rival = function.simulation.controller()
+    rival.hook = lambda passed: function.look() if passed == "arm: function made" else None
+    # It looks while a command runs: nothing is taken from that, and nothing fails.
+    assert controller.run(Verb.CUTOVER).primary is Side.TARGET
+    rival.close()
+    assert function.simulation.record.owner == "the same"
+    function.simulation.assert_in_step()
 
-    def rival() -> None:
-        raise ControllerAtWork("daybreak start runs", "Wait.")
 
-    answer = function.call(on("claim: begin", rival), action="cutover")
-    assert answer["under_way"] in {Verb.CUTOVER, None}
+def test_an_asker_whose_clock_is_wrong_harms_nothing() -> None:
+    for hours in (-5, 5):
+        simulation = ready()
+        wrong = simulation.world.now + timedelta(hours=hours)
+        asking = Remote(NAME, simulation.store, lambda _event: None, lambda _percent: "", clock=lambda at=wrong: at)
+        asking.ask(Verb.VERIFY)
+        before = simulation.record.verification
+        simulation.world.sleep(1)
+        assert Function(simulation).look()["under_way"] is None
+        assert simulation.record.verification != before
+        assert simulation.steps().count(Step.VERIFY) == 2, "the first, and this one once"
 
 
 def test_what_is_heard_ends_the_invocation_in_time_but_never_the_hot_part() -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from daybreak.aws.errors import translated
 from daybreak.aws.metrics import Metrics, Own, measured
 from daybreak.controller import Event as Heard
-from daybreak.controller import outcome
+from daybreak.controller import outcome, utc_now
 from daybreak.entry.lambda_calls import Call, Event
 from daybreak.entry.status_report import StatusReport
 from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 ACTOR = "the function on AWS"
 # Waiting costs money and the schedule comes every minute.
 _PATIENCE_SECONDS = 50.0
-_MOVING = frozenset({Step.ENTER_SWITCHING, Step.ARM, Step.SWITCH})
+_MOVING = frozenset({Step.HAND_OVER, Step.ENTER_SWITCHING, Step.ARM, Step.SWITCH})
 
 
 class OutOfTime(DaybreakError):
@@ -43,7 +43,7 @@ class Watch:
 
     remaining_seconds: Callable[[], float]
     needed_seconds: float
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], datetime] = utc_now
     _waiting_since: datetime | None = None
 
     def __call__(self, heard: Heard) -> None:
@@ -85,8 +85,9 @@ class App:
         before, percent = self.runtime.controller.record(), call.percent
         if call.verb is Verb.SHIFT and percent is None:
             percent = share_to_take(before, self.runtime.settings.schedule())
-        if self.runtime.remote.ask(call.verb, percent, call.request).intent is None:
-            return _short(before)  # the end is reached, or this very request was carried out before
+        asked = self.runtime.remote.ask(call.verb, percent, call.request)
+        if asked.intent is None or asked.intent.verb is not call.verb:
+            return _short(asked)  # the end is reached, or this very request was carried out before
         after = self._serve(before)
         return _short(after) if after.intent is not None else _short(outcome(after, call.verb))
 

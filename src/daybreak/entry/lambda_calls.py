@@ -6,14 +6,15 @@ only not ours."""
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from daybreak.errors import Refused
 from daybreak.model import Verb
 
-ACTIONS = ("status", "check", "poll", "verify", "shift", "cutover", "rollback", "abort", "finish", "postpone")
+_Actions = Literal["status", "check", "poll", "verify", "shift", "cutover", "rollback", "abort", "finish", "postpone"]
+ACTIONS: tuple[str, ...] = get_args(_Actions)
 # As older recipes for such functions call them.
 _OTHER_NAMES = {"gradual_cutover": "shift", "manual_cutover": "cutover"}
 _TASK_EVENT, _ALARM_EVENT, _SCHEDULE_EVENT = (
@@ -23,7 +24,7 @@ _TASK_EVENT, _ALARM_EVENT, _SCHEDULE_EVENT = (
 )
 
 Action = Annotated[
-    Literal["status", "check", "poll", "verify", "shift", "cutover", "rollback", "abort", "finish", "postpone"],
+    _Actions,
     BeforeValidator(lambda value: _OTHER_NAMES.get(value, value) if isinstance(value, str) else value),
 ]
 

@@ -131,7 +131,6 @@ class Controller(Construct):
         """Names of what the function reads; secrets are not among them."""
         props = self._props
         return {
-            "STATE_PARAMETER": props.state.state_parameter.name,
             "CONFIG_PARAMETER": props.state.config_parameter.name,
             "STATE_TABLE": props.state.table.name,
             "STATE_KEY": props.keys.operations.arn,

@@ -94,13 +94,9 @@ def _runtime(props: RightsProps) -> list[Statement]:
 def _state(props: RightsProps) -> list[Statement]:
     state = props.state
     return [
-        Statement("ReadParameters", ("ssm:GetParameter",), (state.state_parameter.arn, state.config_parameter.arn)),
+        Statement("ReadConfiguration", ("ssm:GetParameter",), (state.config_parameter.arn,)),
         Statement("PublishState", ("ssm:PutParameter",), (state.state_parameter.arn,)),
-        Statement(
-            "KeepRecord",
-            ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem"),
-            (state.table.arn,),
-        ),
+        Statement("KeepRecord", ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem"), (state.table.arn,)),
         Statement("UseOperationsKey", _KEY, (props.keys.operations.arn,)),
     ]
 
@@ -140,7 +136,7 @@ def _telling(props: RightsProps) -> list[Statement]:
     return [
         Statement("TellPeople", ("sns:Publish",), (props.notices.topic.arn,)),
         Statement("AnyMetricOfDaybreak", ("cloudwatch:PutMetricData",), ("*",), conditions=(only_ours,)),
-        Statement("TurnSchedule", ("events:DescribeRule", "events:EnableRule", "events:DisableRule"), (rule,)),
+        Statement("TurnSchedule", ("events:EnableRule", "events:DisableRule"), (rule,)),
     ]
 
 
