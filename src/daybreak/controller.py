@@ -108,6 +108,11 @@ class Controller:
         """The stored record, or a fresh one (version 0) where there is none yet."""
         return self._kept.record()
 
+    @property
+    def lag_seconds(self) -> float | None:
+        """The lag that was observed last; None where none was."""
+        return None if self.seen is None else self.seen.replication.lag_seconds
+
     def observe(self, record: MigrationRecord | None = None) -> Observation:
         """Both servers, the streams and the router as they are now. Never raises for what is down."""
         record = record or self.record()

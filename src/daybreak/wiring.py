@@ -5,20 +5,16 @@ Nothing is connected here; every connection is opened when it is first needed.""
 from __future__ import annotations
 
 import getpass
-import logging
 import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from daybreak.aws.dms import DmsTask
-from daybreak.aws.errors import translated as translated_aws
-from daybreak.aws.session import impatient, open_session
 from daybreak.config import Settings
-from daybreak.config.names import FUNCTION, FUNCTION_LIMIT, SCHEDULE, TASK_RESOURCE_LIMIT, Names
+from daybreak.config.names import Names
 from daybreak.controller import Controller, Listener
 from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
 from daybreak.model import MigrationRecord, Policy, Side, Verb
@@ -30,15 +26,11 @@ from daybreak.preflight import run_checks
 from daybreak.remote import Remote
 from daybreak.replication.dms import DmsReplicator
 from daybreak.replication.native import NativeReplicator
-from daybreak.store.checkpoint import PublishingStore
-from daybreak.store.dynamodb import DynamoStateStore
 from daybreak.store.sqlite import SqliteStateStore
 from daybreak.switchover.adapter import PostgresSwitch
 from daybreak.traffic.multihost import MultihostRouter
 from daybreak.traffic.pgbouncer import PgBouncerRouter
-from daybreak.traffic.route53 import Route53Router
-
-_LOG = logging.getLogger(__name__)
+from daybreak.wiring_aws import Account
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,6 @@ class Runtime:
     preflight: Callable[[], tuple[Finding, ...]]
     controller: Controller
     remote: Remote
-    led_elsewhere: bool = False
     schedule: Callable[[bool], None] = lambda _on: None
     closers: tuple[Callable[[], None], ...] = ()
 
@@ -63,9 +54,10 @@ class Runtime:
 
         A migration on AWS is led by its function, but for ``start``: the schema needs pg_dump, and a load takes
         longer than a function may run. ``abort`` also reaches a command that runs elsewhere."""
-        if self.led_elsewhere and verb is not Verb.START:
+        led_elsewhere = self.settings.state.on_aws
+        if led_elsewhere and verb is not Verb.START:
             return self.remote.run(verb, percent)
-        if self.led_elsewhere:
+        if led_elsewhere:
             record = self.controller.run(verb)
             # From here on it only looks: as a controller it would keep the function from acting.
             self.sessions.rename(0)
@@ -93,120 +85,64 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
     people recognise them; by default this process.
 
     Raises ConfigError where the settings of router or engine can't be used."""
-    store = _store(settings, lambda: None if controller.seen is None else controller.seen.replication.lag_seconds)
+    account = _account(settings)
     sessions = Sessions(server(settings, Side.SOURCE), server(settings, Side.TARGET))
-    rules, policy = settings.replication, settings.policy()
-    replicator = _replicator(settings, sessions)
-    router = _router(settings, sessions)
-    switch = PostgresSwitch(
-        settings.name, sessions, rules.include, rules.exclude, rules.jobs, _hold_policy(settings, policy)
-    )
+    replicator = _replicator(settings, sessions, account)
+    router = _router(settings, sessions, account)
+    switch = _switch(settings, sessions)
     preflight = partial(run_checks, settings, sessions)
-    controller = Controller(
-        name=settings.name,
-        store=store,
-        replicator=replicator,
-        router=router,
-        switch=switch,
-        policy=policy,
-        owner=actor or owner(),
-        listener=listener,
-        preflight=preflight,
-    )
-    led_elsewhere = settings.state.on_aws
-    act = None if led_elsewhere else controller.run
-    remote = Remote(settings.name, store, listener, router.refuse_shift, _wake(settings), act)
-    flush = (store.flush,) if isinstance(store, PublishingStore) else ()
-    closers = (replicator.close, switch.close, *flush)
-    return Runtime(
-        settings,
-        store,
-        sessions,
-        replicator,
-        router,
-        switch,
-        preflight,
-        controller,
-        remote,
-        led_elsewhere,
-        partial(_schedule, settings),
-        closers,
-    )
 
-
-def _store(settings: Settings, lag_seconds: Callable[[], float | None]) -> StateStore:
-    if settings.aws is None or not settings.state.on_aws:
-        return SqliteStateStore.from_url(settings.state.url)
-    session, names = open_session(settings.aws.region), Names(settings.name, settings.aws.environment)
-    table = DynamoStateStore(session.client("dynamodb"), settings.state.url.removeprefix("dynamodb://"))
-    alias, kms = f"alias/{names.of('operations', limit=250)}", session.client("kms")
-
-    @cache
-    def key() -> str:  # by its ARN, as Terraform knows it: another spelling would be a change to Terraform
-        return settings.state.key or kms.describe_key(KeyId=alias)["KeyMetadata"]["Arn"]
-
-    # Nobody waits for a checkpoint: the next change publishes it again.
-    ssm = session.client("ssm", config=impatient())
-    return PublishingStore(table, ssm, names.path("state"), key, lag_seconds)
-
-
-def _schedule(settings: Settings, on: bool) -> None:
-    """Turn on or off what makes the function look every minute. Raises TransientError or PermanentError."""
-    if settings.aws is None or not settings.state.on_aws:
-        return
-    rule = Names(settings.name, settings.aws.environment).of(SCHEDULE, FUNCTION_LIMIT)
-    client = open_session(settings.aws.region).client("events")
-    with translated_aws(f"turning the schedule {rule} {'on' if on else 'off'}"):
-        if on:
-            client.enable_rule(Name=rule)
-        else:
-            client.disable_rule(Name=rule)
-
-
-def _wake(settings: Settings) -> Callable[[], None]:
-    """Have the function on AWS look at once; without that its schedule makes it look within a minute."""
-    if settings.aws is None or not settings.state.on_aws:
-        return lambda: None
-    function = Names(settings.name, settings.aws.environment).of(FUNCTION, FUNCTION_LIMIT)
-    client = open_session(settings.aws.region).client("lambda")
-
-    def wake() -> None:
-        try:
-            with translated_aws(f"waking {function}"):
-                client.invoke(FunctionName=function, InvocationType="Event", Payload=b'{"action": "poll"}')
-        except AdapterError as error:
-            _LOG.warning("%s Its schedule wakes it.", error.message)
-
-    return wake
-
-
-def _replicator(settings: Settings, sessions: Sessions) -> NativeReplicator:
-    rules, policy = settings.replication, settings.policy()
-    if rules.engine == "native":
-        return NativeReplicator(
-            settings.name, sessions, rules.include, rules.exclude, rules.jobs, rules.client_bin, policy
+    def compose(store: StateStore) -> Controller:
+        return Controller(
+            name=settings.name,
+            store=store,
+            replicator=replicator,
+            router=router,
+            switch=switch,
+            policy=settings.policy(),
+            owner=actor or owner(),
+            listener=listener,
+            preflight=preflight,
         )
-    if settings.aws is None:
-        raise ConfigError('replication.engine is "dms", but the section [aws] is missing.', "Add the section.")
-    session, names = open_session(settings.aws.region), Names(settings.name, settings.aws.environment)
-    task = DmsTask(
-        session.client("dms"),
-        session.client("cloudwatch"),
-        identifier=names.of("task"),
-        resource=names.short("task", TASK_RESOURCE_LIMIT),
-        instance=names.of("dms"),
-    )
-    return DmsReplicator(
-        settings.name,
-        sessions,
-        rules.include,
-        rules.exclude,
-        rules.jobs,
-        rules.client_bin,
-        policy,
-        task=task,
-        role=settings.aws.dms.user,
-    )
+
+    closers = (replicator.close, switch.close)
+    parts = sessions, replicator, router, switch, preflight
+    if not settings.state.on_aws:
+        local = SqliteStateStore.from_url(settings.state.url)
+        controller = compose(local)
+        remote = Remote(settings.name, local, listener, router.refuse_shift, act=controller.run)
+        return Runtime(settings, local, *parts, controller, remote, closers=closers)
+    on_aws = _needed(account, "state.url")
+    table = on_aws.store(settings.state, lambda: controller.lag_seconds)
+    controller = compose(table)
+    remote = Remote(settings.name, table, listener, router.refuse_shift, on_aws.wake)
+    return Runtime(settings, table, *parts, controller, remote, on_aws.schedule, (*closers, table.flush))
+
+
+def _account(settings: Settings) -> Account | None:
+    return None if settings.aws is None else Account(settings.aws, Names(settings.name, settings.aws.environment))
+
+
+def _needed(account: Account | None, key: str) -> Account:
+    if account is None:
+        raise ConfigError(f"{key} is about AWS, but the section [aws] is missing.", "Add the section.")
+    return account
+
+
+def _replicator(settings: Settings, sessions: Sessions, account: Account | None) -> NativeReplicator:
+    rules = settings.replication
+    common = (
+        settings.name, sessions, rules.include, rules.exclude, rules.jobs, rules.client_bin, settings.policy(),
+    )  # fmt: skip
+    if rules.engine == "native":
+        return NativeReplicator(*common)
+    aws = _needed(account, "replication.engine")
+    return DmsReplicator(*common, task=aws.dms_task(), role=aws.settings.dms.user)
+
+
+def _switch(settings: Settings, sessions: Sessions) -> PostgresSwitch:
+    rules, policy = settings.replication, _hold_policy(settings, settings.policy())
+    return PostgresSwitch(settings.name, sessions, rules.include, rules.exclude, rules.jobs, policy)
 
 
 def _hold_policy(settings: Settings, policy: Policy) -> Policy:
@@ -231,14 +167,18 @@ def owner() -> str:
     return f"{user}@{socket.gethostname()} pid {os.getpid()}"
 
 
-def _router(settings: Settings, sessions: Sessions) -> Router:
+def _router(settings: Settings, sessions: Sessions, account: Account | None) -> Router:
     servers = {side: sessions.server(side) for side in Side}
-    traffic = settings.traffic
-    if traffic.router == "pgbouncer" and traffic.pgbouncer is not None:
-        return PgBouncerRouter(traffic.pgbouncer, servers, partial(_still_ours, settings.name, sessions))
-    if traffic.router == "route53" and settings.aws is not None:
-        client = open_session(settings.aws.region).client("route53")
-        return Route53Router(client, settings.aws.routing, partial(_still_ours, settings.name, sessions))
+    traffic, still_ours = settings.traffic, partial(_still_ours, settings.name, sessions)
+    if traffic.router == "route53":
+        return _needed(account, "traffic.router").router(still_ours)
+    if traffic.router == "pgbouncer":
+        if traffic.pgbouncer is None:  # so it is for the function on AWS, which is not told the console's password
+            raise ConfigError(
+                "traffic.router is pgbouncer, but [traffic.pgbouncer] is not known here.",
+                "Add the section. A controller on AWS can't lead PgBouncer: keep state.url a SQLite file.",
+            )
+        return PgBouncerRouter(traffic.pgbouncer, servers, still_ours)
 
     def check(connection: Connection) -> None:
         with fenced(connection, settings.name, sessions.generation):

@@ -44,7 +44,7 @@ class Cli:
     def settings(self, _path: Path | None = None) -> Settings:
         dsn = SecretStr(f"postgresql://daybreak:{PASSWORD}@127.0.0.1:1/payments")
         servers = {str(side): Server(dsn=dsn, password=None, peer_host="", peer_port=0) for side in Side}
-        return Settings(name="payments", state=State(url=""), **servers)  # type: ignore[arg-type]
+        return Settings(name="payments", state=State(url="dynamodb://table" if self.led_elsewhere else ""), **servers)  # type: ignore[arg-type]
 
     def build(self, settings: Settings, listener: Listener) -> Runtime:
         sessions = Sessions(server(settings, Side.SOURCE), server(settings, Side.TARGET))
@@ -58,7 +58,7 @@ class Cli:
         )
         return Runtime(
             settings, self.store, sessions, replicator, self.router, self.world, lambda: self.findings, controller,
-            remote, self.led_elsewhere,
+            remote,
         )  # fmt: skip
 
     def __call__(self, *arguments: str, typed: str | None = None) -> Result:

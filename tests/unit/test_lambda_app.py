@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ class Function:
         remote = Remote(NAME, simulation.store, watch, simulation.router.refuse_shift, clock=simulation.world.clock)
         runtime = Runtime(
             self.settings, simulation.store, cast(Any, None), cast(Any, None), simulation.router, cast(Any, None),
-            tuple, controller, remote, True, self._schedule,
+            tuple, controller, remote, self._schedule,
         )  # fmt: skip
         client = cast(Any, self.cloud)
         try:
@@ -95,6 +96,11 @@ class Function:
 def settings(**cutover: object) -> Settings:
     server = Server(dsn=SecretStr("postgresql://d@h/p"), password=None, peer_host="", peer_port=0)
     return Settings(name=NAME, source=server, target=server, cutover=Cutover.model_validate(cutover))
+
+
+def fixed(at: datetime) -> datetime:
+    """A clock that stands still."""
+    return at
 
 
 # --- calls
@@ -260,7 +266,12 @@ def test_a_long_wait_is_left_to_the_schedule() -> None:
 def test_somebody_at_work_elsewhere_is_left_to_act_on_it() -> None:
     function = Function(ready())
     controller, rival = function.simulation.controller()
-    rival.hook = lambda passed: function.look() if passed == "arm: function made" else None
+
+    def look(passed: str) -> None:
+        if passed == "arm: function made":
+            function.look()
+
+    rival.hook = look
     # It looks while a command runs: nothing is taken from that, and nothing fails.
     assert controller.run(Verb.CUTOVER).primary is Side.TARGET
     rival.close()
@@ -272,7 +283,8 @@ def test_an_asker_whose_clock_is_wrong_harms_nothing() -> None:
     for hours in (-5, 5):
         simulation = ready()
         wrong = simulation.world.now + timedelta(hours=hours)
-        asking = Remote(NAME, simulation.store, lambda _event: None, lambda _percent: "", clock=lambda at=wrong: at)
+        clock = partial(fixed, wrong)
+        asking = Remote(NAME, simulation.store, lambda _event: None, lambda _percent: "", clock=clock)
         asking.ask(Verb.VERIFY)
         before = simulation.record.verification
         simulation.world.sleep(1)
