@@ -64,9 +64,7 @@ def moment(text: str) -> datetime:
             f"{text!r} has no time zone.", f"Write {text.strip()}Z for UTC, or add an offset like +02:00."
         )
     if found.microsecond:
-        raise ConfigError(
-            f"{text!r} is finer than a second, which is as fine as Aurora restores.", "Name a whole second."
-        )
+        raise ConfigError(f"{text!r} is finer than a second.", "Name a whole second.")
     return found.astimezone(UTC)
 
 
