@@ -50,7 +50,7 @@ def _published(tmp_path: Path, more: str = "") -> Published:
 def test_no_secret_and_nothing_that_only_terraform_needs(tmp_path: Path) -> None:
     told = _published(tmp_path)
     text = json.dumps([told.settings, told.tls, told.peers])
-    for unwanted in ("tell-nobody", "sslkey", "old.example.net", "dba@example.net", "jobs"):
+    for unwanted in ("tell-nobody", "sslkey", "old.example.net", "dba@example.net"):
         assert unwanted not in text
     assert told.tls["source"] == {"sslmode": "verify-full", "sslrootcert": "source.pem"}
     assert told.authorities == {"ca/source.pem": tmp_path / "ca.pem"}
@@ -61,6 +61,15 @@ def test_the_target_is_verified_where_its_authority_is_known(tmp_path: Path) -> 
     known = _published(tmp_path, '[aws.dms]\ntarget_ca_file = "/rds.pem"\n')
     assert known.tls["target"] == {"sslmode": "verify-full", "sslrootcert": "target.pem"}
     assert known.authorities["ca/target.pem"] == Path("/rds.pem")
+
+
+def test_peers_are_what_the_file_says_of_them(tmp_path: Path) -> None:
+    more = '[target]\ndsn = "env:NOT_SET_YET"\npeer_port = 6543\npeer_sslmode = "verify-ca"\n'
+    more += 'peer_sslrootcert = "/rds.pem"\n'
+    told = _published(tmp_path, more).peers
+    assert told["source"] == {"peer_sslmode": "verify-full", "peer_sslrootcert": str(tmp_path / "ca.pem")}
+    assert told["target"] == {"peer_port": 6543, "peer_sslmode": "verify-ca", "peer_sslrootcert": "/rds.pem"}
+    assert _published(tmp_path).peers["target"] == {"peer_sslmode": "require"}
 
 
 @pytest.fixture
@@ -91,7 +100,7 @@ def test_the_function_gets_the_same_settings(tmp_path: Path, names: Names) -> No
     settings = found.settings
     assert found.task_arn == "arn:task"
     assert settings.cutover == Cutover(max_lag_seconds=2.5, read_schedule=(10, 100))
-    assert settings.replication.include == ("public.*",)
+    assert (settings.replication.include, settings.replication.jobs) == (("public.*",), 7)
     assert settings.traffic.router == "route53"
     assert (settings.state.url, settings.state.key) == ("dynamodb://table", "arn:key")
     assert settings.aws is not None

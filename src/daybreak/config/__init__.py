@@ -11,13 +11,13 @@ import dataclasses
 import re
 import tomllib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from daybreak.config.aws import Aws
-from daybreak.config.sections import Cutover, PgBouncer, Replication, Server, State, Traffic
+from daybreak.config.sections import Cutover, Peer, PgBouncer, Replication, Server, State, Traffic
 from daybreak.errors import ConfigError
 from daybreak.model import Policy, Schedule, Side
 
@@ -25,6 +25,7 @@ __all__ = [
     "Aws",
     "Cutover",
     "InfraSettings",
+    "Peer",
     "PgBouncer",
     "Replication",
     "Server",
@@ -48,7 +49,7 @@ class _File(BaseSettings):
 
     name: str = Field(description="name of the migration: a-z, 0-9 and _, at most 31 characters")
     source: Server
-    target: Server | None = None
+    target: Peer | None = None
     replication: Replication = Replication()
     cutover: Cutover = Cutover()
     traffic: Traffic = Traffic()
@@ -101,13 +102,15 @@ class Settings(_File):
 class InfraSettings(_File):
     """The same file as the infrastructure reads it: AWS is needed, and the target need not exist yet."""
 
+    target: Peer = Peer()
     aws: Aws
 
     @model_validator(mode="before")
     @classmethod
-    def _without_target(cls, values: dict[str, object]) -> dict[str, object]:
-        # Its password may name a secret that the stack has yet to make, or has just destroyed.
-        return {key: value for key, value in values.items() if key != "target"}
+    def _only_the_peer(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # The target's password may name a secret that the stack has yet to make, or has just destroyed.
+        target = values.get("target", {})
+        return {**values, "target": {key: value for key, value in target.items() if key in Peer.model_fields}}
 
 
 _Kind = TypeVar("_Kind", bound=_File)

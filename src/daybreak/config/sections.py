@@ -12,11 +12,9 @@ from pydantic import Field, SecretStr, field_validator
 from daybreak.config.section import Secret, Section
 
 
-class Server(Section):
-    """How to reach one side."""
+class Peer(Section):
+    """How the *other server* connects to one side, where that differs from how Daybreak does."""
 
-    dsn: Secret = Field(description="libpq URI or key=value string of the migration role")
-    password: Secret | None = Field(None, description="that role's password, where the DSN has none")
     peer_host: str = Field("", description="host under which the *other server* reaches this one, where it differs")
     peer_port: int = Field(0, ge=0, le=65535, description="port for peer_host; 0 = the port in the DSN")
     peer_sslmode: Literal["", "require", "verify-ca", "verify-full"] = Field(
@@ -25,6 +23,13 @@ class Server(Section):
     peer_sslrootcert: str = Field(
         "", description="file of the CA *on the other server*; default: that in the DSN, without peer_sslmode"
     )
+
+
+class Server(Peer):
+    """How to reach one side."""
+
+    dsn: Secret = Field(description="libpq URI or key=value string of the migration role")
+    password: Secret | None = Field(None, description="that role's password, where the DSN has none")
 
     @field_validator("dsn")
     @classmethod

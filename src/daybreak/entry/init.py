@@ -120,7 +120,10 @@ def _sections() -> Iterator[_Table]:
 
 def _walk(path: tuple[str, ...], model: type[BaseModel], optional: bool) -> Iterator[_Table]:
     nested = {name: inner for name, field in model.model_fields.items() if (inner := _model_of(field)) is not None}
-    found = tuple(_Key((*path, name), field) for name, field in model.model_fields.items() if name not in nested)
+    # What a section has of its own comes before what it shares with others.
+    plain = sorted(model.model_fields.keys() - nested.keys(), key=list(model.model_fields).index)
+    plain.sort(key=lambda name: name not in model.__annotations__)
+    found = tuple(_Key((*path, name), model.model_fields[name]) for name in plain)
     yield _Table(path, found, optional)
     for name, inner in nested.items():
         yield from _walk((*path, name), inner, optional or model.model_fields[name].default is None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybreak.config import InfraSettings
+from daybreak.config import InfraSettings, Peer
 from daybreak.model import Side
 
 # Where the package has them; ``entry.lambda_settings`` looks there.
@@ -33,7 +33,7 @@ class Published:
 def published(settings: InfraSettings) -> Published:
     """What is told of ``settings``. Keys and certificates of clients are not: they are secrets."""
     told = settings.model_dump(mode="json", exclude_defaults=True, exclude={"source", "target", "state"})
-    _leave_out(told.get("replication", {}), {"client_bin", "jobs"})
+    _leave_out(told.get("replication", {}), {"client_bin"})
     _leave_out(told.get("traffic", {}), {"pgbouncer"})
     _leave_out(told["aws"], _OF_AWS_ELSEWHERE)
     _leave_out(told["aws"].get("dms", {}), {"source_ca_file", "target_ca_file"})
@@ -53,14 +53,13 @@ def _leave_out(section: dict[str, Any], keys: set[str]) -> None:
 
 
 def _peers(settings: InfraSettings) -> dict[str, dict[str, str | int]]:
-    """The function's own files are on neither server. Where Aurora's authority is on the source's machine is
-    not known, so that connection is encrypted and not verified."""
-    source = settings.source
-    root = source.peer_sslrootcert or source.parameters().get("sslrootcert", "")
-    keys: dict[str, str | int] = {"peer_sslmode": source.peer_sslmode or "verify-full", "peer_sslrootcert": root}
-    given: dict[str, str | int] = {"peer_host": source.peer_host, "peer_port": source.peer_port}
-    told = {key: value for key, value in {**given, **(keys if root else {})}.items() if value}
-    return {str(Side.SOURCE): told, str(Side.TARGET): {"peer_sslmode": "require"}}
+    """The function's own files are on neither server, so what the DSN of the source names is told by name. Where
+    nothing says where the source's machine has Aurora's authority, that connection is not verified."""
+    parameters = settings.source.parameters()
+    source = {f"peer_{key}": parameters[key] for key in ("sslmode", "sslrootcert") if key in parameters}
+    given = {side: getattr(settings, side).model_dump(include=set(Peer.model_fields)) for side in Side}
+    told = {side: {key: value for key, value in keys.items() if value} for side, keys in given.items()}
+    return {"source": {**source, **told[Side.SOURCE]}, "target": {"peer_sslmode": "require", **told[Side.TARGET]}}
 
 
 def _verification(settings: InfraSettings) -> dict[Side, tuple[dict[str, str], Path | None]]:
