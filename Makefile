@@ -5,6 +5,8 @@ UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 PYTHON ?= python3
 ARGS ?=
+# Many tests wait for servers: three at a time keep two cores busy.
+IN_PARALLEL := -n 3 --dist worksteal
 
 export UV_PROJECT_ENVIRONMENT := .venv
 # A Python of this machine where one is new enough; only otherwise one that uv would download.
@@ -24,13 +26,13 @@ rehearse-aws: .venv/dev.stamp ## the same with its AWS side, on emulated AWS (ne
 	.venv/bin/daybreak rehearse --aws $(ARGS)
 
 test: .venv/dev.stamp .checkov/stamp ## every test that is not marked `full` (ARGS="-k sqlite")
-	.venv/bin/pytest -m "not full" $(ARGS)
+	.venv/bin/pytest -m "not full" $(IN_PARALLEL) $(ARGS)
 
 test-all: .venv/dev.stamp .checkov/stamp ## every test: all pairs of versions, all kill points, the stack's life
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest $(IN_PARALLEL) $(ARGS)
 
 infra-test: .venv/dev.stamp .checkov/stamp ## the AWS side: its tests, applied and destroyed on emulators (needs terraform)
-	.venv/bin/pytest tests/infra $(ARGS)
+	.venv/bin/pytest tests/infra $(IN_PARALLEL) $(ARGS)
 
 lint: .venv/dev.stamp ## style, types, arrows between packages, documentation
 	.venv/bin/ruff check

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,12 @@ def command(*arguments: str) -> list[str]:
     return [str(script), "rehearse", "--scale", "0.05", "--clients", "2", *arguments]
 
 
-def left_behind(before: set[str]) -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob("daybreak-*")} - before
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory for temporary files that the servers' account can reach too, so that nothing lands elsewhere."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.mark.parametrize("router", ROUTERS)
@@ -78,17 +83,21 @@ def test_a_version_that_is_not_there() -> None:
     assert "No PostgreSQL 9 server" in done.stderr
 
 
-def test_ctrl_c_takes_the_servers_along(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    before = left_behind(set())
+def test_ctrl_c_takes_the_servers_along(open_place: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(open_place)}
     process = subprocess.Popen(command(), stderr=subprocess.PIPE, text=True, env=environment)
     with process:
         assert process.stderr is not None
         assert "start both servers" in process.stderr.readline()
+        wait_until(lambda: any(open_place.glob("daybreak-*")))
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 130
+    wait_until(lambda: not any(open_place.glob("daybreak-*")))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while left_behind(before) or list(tmp_path.glob("daybreak-*")):
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
