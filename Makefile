@@ -5,8 +5,8 @@ UV_VERSION := 0.13.8
 UV := .uv/bin/uv
 PYTHON ?= python3
 ARGS ?=
-# Many tests wait for servers: three at a time keep two cores busy.
-IN_PARALLEL := -n 3 --dist worksteal
+# Many tests wait for servers: two at a time keep two cores busy.
+IN_PARALLEL := -n 2 --dist worksteal
 
 export UV_PROJECT_ENVIRONMENT := .venv
 # A Python of this machine where one is new enough; only otherwise one that uv would download.
@@ -22,7 +22,7 @@ help: ## list these targets
 rehearse: .venv/rehearse.stamp ## migrate, cut over and roll back two servers made for it (ARGS="--scale 2 --json")
 	.venv/bin/daybreak rehearse $(ARGS)
 
-rehearse-aws: .venv/dev.stamp ## the same with its AWS side, on emulated AWS (needs terraform)
+rehearse-aws: .venv/dev.stamp ## with AWS side and DMS, on emulated AWS; needs terraform (ARGS="--engine native")
 	.venv/bin/daybreak rehearse --aws $(ARGS)
 
 test: .venv/dev.stamp .checkov/stamp ## every test that is not marked `full` (ARGS="-k sqlite")

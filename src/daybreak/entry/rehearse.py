@@ -41,17 +41,26 @@ class EngineName(StrEnum):
     DMS = "dms"
 
 
+# With both, a rehearsal on emulated AWS takes about six minutes on two cores.
+_AWS_SCALES = {EngineName.NATIVE: 0.1, EngineName.DMS: 0.05}
+
+
 def rehearse(
     source_version: Annotated[int, typer.Option(help="PostgreSQL major version of the source.")] = 17,
     target_version: Annotated[
         int | None, typer.Option(help="That of the target; 18, with --aws 17: it must speak TLS there.")
     ] = None,
     scale: Annotated[
-        float | None, typer.Option(min=0.01, help="Size of the history; 1 is 100 MB and the default, with --aws 0.1.")
+        float | None,
+        typer.Option(min=0.01, help="Size of the history; 1 is 100 MB and the default, with --aws 0.05 (native 0.1)."),
     ] = None,
-    clients: Annotated[int, typer.Option(min=1, max=32, help="Clients that write all the while.")] = 8,
+    clients: Annotated[
+        int | None, typer.Option(min=1, max=32, help="Clients that write all the while; 8, with --aws 4.")
+    ] = None,
     router: Annotated[RouterName, typer.Option(help="How the clients find the primary.")] = RouterName.MULTIHOST,
-    engine: Annotated[EngineName, typer.Option(help="With --aws: what loads and streams.")] = EngineName.NATIVE,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="What loads and streams; native, with --aws dms (a stand-in for it).")
+    ] = None,
     aws: Annotated[bool, typer.Option("--aws", help="With the AWS side, on emulated AWS; needs Terraform.")] = False,
     json: Json = False,
 ) -> None:
@@ -62,9 +71,15 @@ def rehearse(
     with command("rehearse", DEFAULT_CONFIG, json) as run:
         if engine is EngineName.DMS and not aws:
             raise ConfigError("DMS is rehearsed on emulated AWS only.", "Add --aws.")
-        target = target_version or (17 if aws else 18)
-        size = scale or (0.1 if aws else 1.0)
-        options = Options(source_version, target, size, clients, router.value, engine.value)
+        engine = engine or (EngineName.DMS if aws else EngineName.NATIVE)
+        options = Options(
+            source_version,
+            target_version or (17 if aws else 18),
+            scale or (_AWS_SCALES[engine] if aws else 1.0),
+            clients or (4 if aws else 8),
+            router.value,
+            engine.value,
+        )
         rehearsal = _on_aws(options) if aws else Rehearsal(options)
         with _watching(rehearsal, run.err):
             result = rehearsal.run()
@@ -143,7 +158,8 @@ def _print_stages(rehearsal: Rehearsal, console: Console, over: Event) -> None:
 def _summary(result: RehearsalResult) -> tuple[Table, Table, Text]:
     facts = Table(box=box.SIMPLE, show_header=False)
     load, lag, ledger, checked = result.full_load, result.lag_ms, result.ledger, result.verify
-    facts.add_row("servers", f"PostgreSQL {result.source_version} to {result.target_version}, router {result.router}")
+    servers = f"PostgreSQL {result.source_version} to {result.target_version}"
+    facts.add_row("servers", f"{servers}, router {result.router}, engine {result.engine}")
     facts.add_row("full load", f"{words.count(load.rows)} rows, {words.size(load.bytes)} in {load.seconds:.1f} s")
     facts.add_row("lag", f"p50 {lag.p50:g} ms, p99 {lag.p99:g} ms")
     facts.add_row(
@@ -168,5 +184,7 @@ def _summary(result: RehearsalResult) -> tuple[Table, Table, Text]:
     if result.shares:
         told = ", ".join(f"{share.weight}: {share.percent:g}" for share in result.shares)
         facts.add_row("reads by DNS", f"percent of {result.shares[0].answers} answers at each weight: {told}")
+    if result.events:
+        facts.add_row("woken by events", ", ".join(f"{sender} {count}" for sender, count in result.events.items()))
     verdict = Text("Passed", "bold green") if result.passed else Text("FAILED", "bold red")
     return facts, moves, verdict.append(f" in {result.seconds:.0f} s.", "default")

@@ -10,15 +10,17 @@ import socket
 import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
+from psycopg_pool import ConnectionPool
 
 from daybreak.lab.ledger import ClientLog, has_document, has_event
 from daybreak.lab.pair import APPLICATION, Pair
+from daybreak.lab.resolving import Connection
 from daybreak.lab.ways import Way
 from daybreak.model import Side
 
@@ -56,7 +58,7 @@ SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid 
 WHERE n.nspname = 'daybreak' AND c.relname = 'route'
     AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
 """
-Connection = psycopg.Connection[tuple[object, ...]]
+_READER = "payments-reader"
 
 
 @dataclass
@@ -164,28 +166,42 @@ class Writer:
 
 
 class Reader:
-    """The client that only reads, from where the published read weight sends it."""
+    """The client that only reads, from where the published read weight or its way's pool sends it."""
 
     def __init__(self, application: Application) -> None:
         self.reads: Counter[int] = Counter()
         self.log = ClientLog(-1)
         self._application = application
         self._connections: dict[Side | None, Connection] = {}
+        self._lent: Connection | None = None
         self._weight: int | None = None
         self._looked_up_at = 0.0
-        self._opened_at = 0.0
 
     def run(self) -> None:
         """Read until the workload stops."""
-        while not self._application.stopping.wait(_READ_PAUSE_SECONDS):
-            try:
-                row = self._connection(self._choose()).execute(_READ, (random.randrange(1, 1000),)).fetchone()
-                assert row is not None
-                self.reads[int(str(row[0]))] += 1
-            except psycopg.Error as error:
-                self.log.fail(error, False, time.monotonic())
-                self._disconnect()
-        self._disconnect()
+        with ExitStack() as stack:
+            stack.callback(self._disconnect)
+            pool = self._application.way.readers(_READER)
+            if pool is not None:
+                stack.enter_context(pool)
+            while not self._application.stopping.wait(_READ_PAUSE_SECONDS):
+                try:
+                    self._read_from(pool)
+                except psycopg.Error as error:
+                    self.log.fail(error, False, time.monotonic())
+                    self._disconnect()
+
+    def _read_from(self, pool: ConnectionPool[Connection] | None) -> None:
+        if pool is None:
+            self._read(self._connection(self._choose()))
+            return
+        with pool.connection() as self._lent:
+            self._read(self._lent)
+
+    def _read(self, connection: Connection) -> None:
+        row = connection.execute(_READ, (random.randrange(1, 1000),)).fetchone()
+        assert row is not None
+        self.reads[int(str(row[0]))] += 1
 
     def _choose(self) -> Side | None:
         """A side by the published weight; None where the way leads there by itself."""
@@ -214,17 +230,13 @@ class Reader:
         return None
 
     def _connection(self, side: Side | None) -> Connection:
-        lifetime = self._application.way.lifetime_seconds
-        if lifetime and time.monotonic() - self._opened_at > lifetime:
-            self._disconnect()
         if side not in self._connections:
-            self._opened_at = time.monotonic()
-            self._connections[side] = self._application.connect("payments-reader", side, read_only=True)
+            self._connections[side] = self._application.connect(_READER, side, read_only=True)
         return self._connections[side]
 
     def hang_up(self) -> None:
         """From another thread: end the wait for a server that doesn't answer."""
-        _shut_down(*tuple(self._connections.values()))
+        _shut_down(self._lent, *tuple(self._connections.values()))
 
     def _disconnect(self) -> None:
         while self._connections:

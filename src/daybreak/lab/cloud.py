@@ -29,6 +29,7 @@ from daybreak.lab.dms_task import DmsStandIn, to_cloudwatch
 from daybreak.lab.dns import Host, NameServer
 from daybreak.lab.overlay import EMULATED_DMS, write_override
 from daybreak.lab.pair import MIGRATION, OWNER, Pair
+from daybreak.lab.witness import Witness
 from daybreak.model import Side
 from daybreak.postgres.grants import grant_script
 from daybreak.postgres.processes import started
@@ -116,6 +117,11 @@ class Cloud:
         for side in Side:
             self._write_secret(side, str(outputs[f"{side}_secret_arn"]))
         self._lead_function()
+
+    @property
+    def witness(self) -> Witness:
+        """Who watches the function."""
+        return Witness(self.session, self._names)
 
     def destroy(self) -> None:
         """Destroy the stack, whatever it is used for."""

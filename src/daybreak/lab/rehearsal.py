@@ -71,6 +71,7 @@ class Rehearsal:
         self.doing = ""
         self.lag_ms: list[float] = []
         self.shares: list[MeasuredShare] = []
+        self.events: dict[str, int] = {}
         self._times: dict[tuple[str, Step | None], float] = {}
         self._workload: Workload | None = None
 
@@ -89,6 +90,7 @@ class Rehearsal:
             rate, clients = self.rate_per_second, self.options.clients
             self._workload = stack.enter_context(Workload(pair, clients=clients, rate_per_second=rate, way=way))
             load = self._start(runtime)
+            self._see_events()
             verified = self._verify(runtime)
             self._shift(runtime)
             switchovers = (
@@ -107,6 +109,7 @@ class Rehearsal:
             source_version=self.options.source_version,
             target_version=self.options.target_version,
             router=self.options.router,
+            engine=self.options.engine,
             seconds=round(time.monotonic() - began, 1),
             full_load=load,
             lag_ms=self._lag(),
@@ -114,6 +117,7 @@ class Rehearsal:
             ledger=ledger,
             verify=verified,
             shares=tuple(self.shares),
+            events=self.events,
         )
 
     # --- the stages
@@ -144,6 +148,9 @@ class Rehearsal:
         assert found is not None, "a verification that was done is recorded"
         incomplete = () if found.complete else ("not all tables were compared in time",)
         return Verified(found.tables, found.rows, round(found.seconds, 2), (*found.differences, *incomplete))
+
+    def _see_events(self) -> None:
+        """Wait for whoever is woken by events; nothing here."""
 
     def _clear_away(self) -> None:
         """Take down what has to be taken down in order; nothing here."""

@@ -21,7 +21,7 @@ from daybreak.lab.rehearsal import Options, Rehearsal
 from daybreak.lab.resolving import Resolver, tolerance
 from daybreak.lab.result import MeasuredShare
 from daybreak.lab.ways import ByName, Way
-from daybreak.model import Side, Verb
+from daybreak.model import Phase, Side, Verb
 from daybreak.wiring import Runtime, build
 
 _NAME = "rehearsal"
@@ -30,6 +30,8 @@ _ANSWERS = 400
 # What stands in for DMS applies row by row, in Python.
 _DMS_RATE_PER_SECOND, _DMS_WRITES = 30.0, 2_000
 _DAY_SECONDS = 86_400.0
+# The schedule wakes the function every minute, and its first invocation takes a while.
+_EVENT_SECONDS = 120.0
 
 
 class AwsRehearsal(Rehearsal):
@@ -68,8 +70,16 @@ class AwsRehearsal(Rehearsal):
                 runtime.run(Verb.SHIFT, percent)
                 self.shares.append(self._measured_share(percent))
 
+    def _see_events(self) -> None:
+        """Nobody has called the function yet: that it looks and finds the streams is an event's doing."""
+        assert self._cloud is not None, "deployed before"
+        sender = "dms" if self.options.engine == "dms" else "schedule"
+        with self._stage(f"see the function woken by an event ({sender})"):
+            self._cloud.witness.wait_for(sender, Phase.STREAMING, _EVENT_SECONDS)
+
     def _clear_away(self) -> None:
         assert self._cloud is not None, "deployed before"
+        self.events = self._cloud.witness.events()
         with self._stage("destroy the stack"):
             self._cloud.destroy()
 

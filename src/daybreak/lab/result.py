@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daybreak.model import Side
 
@@ -74,11 +74,14 @@ class MeasuredShare:
 
 @dataclass(frozen=True, slots=True)
 class RehearsalResult:
-    """Everything that a rehearsal measured."""
+    """Everything that a rehearsal measured; ``seconds`` is all of it, servers and stack made and removed.
+
+    ``events``: how often an event made the function on AWS look, by who sent it (``dms``, ``schedule``, ``alarm``)."""
 
     source_version: int
     target_version: int
     router: str
+    engine: str
     seconds: float
     full_load: FullLoad
     lag_ms: Lag
@@ -86,6 +89,7 @@ class RehearsalResult:
     ledger: LedgerResult
     verify: Verified
     shares: tuple[MeasuredShare, ...] = ()
+    events: dict[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

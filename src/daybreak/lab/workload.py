@@ -11,9 +11,10 @@ from typing import Self
 
 import psycopg
 
-from daybreak.lab.clients import Application, Connection, Reader, Writer
+from daybreak.lab.clients import Application, Reader, Writer
 from daybreak.lab.ledger import Failure, Ledger, LedgerReport, Row
 from daybreak.lab.pair import Pair
+from daybreak.lab.resolving import Connection
 from daybreak.lab.ways import ByHosts, Way
 from daybreak.model import Side
 
