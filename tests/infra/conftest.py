@@ -41,7 +41,12 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Bench:
-    """A fresh stack in which nothing is a real account's."""
+    """A fresh stack; see ``fresh``."""
+    return fresh()
+
+
+def fresh() -> Bench:
+    """A stack in which nothing is a real account's."""
     stack = TerraformStack(Testing.app(), "test")
     AwsProvider(stack, "aws", region="eu-central-1")
     site = Site(

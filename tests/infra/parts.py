@@ -7,11 +7,12 @@ from pathlib import Path
 
 import trustme
 from infra.conftest import Bench
+from pydantic import SecretStr
 
-from daybreak.config import aws
+from daybreak.config import Server, aws
 from daybreak.infra.aurora import Aurora, AuroraProps
 from daybreak.infra.controller import Controller, ControllerProps
-from daybreak.infra.dms import Dms, DmsProps
+from daybreak.infra.dms import Dms, DmsProps, verification
 from daybreak.infra.encryption import Keys, KeysProps
 from daybreak.infra.events import Events, EventsProps
 from daybreak.infra.network import Network, NetworkProps
@@ -48,6 +49,7 @@ class Parts:
         settings: aws.Dms | None,
         include: tuple[str, ...] = ("*.*",),
         exclude: tuple[str, ...] = (),
+        source: Server | None = None,
     ) -> Parts:
         """Put them on ``bench``; without ``settings`` there is no DMS."""
         stack, site = bench.stack, bench.site
@@ -59,10 +61,13 @@ class Parts:
             stack, "aurora", AuroraProps(site, aws.Aurora(engine_version="17.5"), network, keys, SOURCE.database)
         )
         user = settings.user if settings else None
-        secrets = Secrets(stack, "secrets", SecretsProps(site, keys, SOURCE, aurora, user))
+        secrets = Secrets(stack, "secrets", SecretsProps(site, keys, SOURCE, aurora, user, 1))
         dms = None
         if settings:
-            props = DmsProps(site, settings, network, keys, secrets, aurora, SOURCE, include, exclude)
+            verified = verification(
+                settings, source or Server(dsn=SecretStr("postgresql://daybreak@old.example.net/payments"))
+            )
+            props = DmsProps(site, settings, network, keys, secrets, aurora, SOURCE, verified, include, exclude)
             dms = Dms(stack, "dms", props)
         return cls(bench, keys, network, aurora, secrets, dms)
 

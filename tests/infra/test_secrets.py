@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from infra.conftest import Bench
+from infra.conftest import Bench, fresh
 from infra.test_aurora import _aurora
 
 from daybreak.infra.encryption import Keys, KeysProps
@@ -16,11 +17,13 @@ from daybreak.infra.secrets import Secrets, SecretsProps, SourceServer
 _SOURCE = SourceServer("old.example.net", 5433, "payments", "daybreak")
 
 
-def _secrets(bench: Bench, dms_user: str | None, protected: bool = False) -> Secrets:
+def _secrets(
+    bench: Bench, dms_user: str | None, protected: bool = False, source: SourceServer = _SOURCE, version: int = 1
+) -> Secrets:
     aurora = _aurora(bench)
     site = replace(bench.site, protected=protected)
     keys = Keys(bench.stack, "other-keys", KeysProps(site))
-    return Secrets(bench.stack, "secrets", SecretsProps(site, keys, _SOURCE, aurora, dms_user))
+    return Secrets(bench.stack, "secrets", SecretsProps(site, keys, source, aurora, dms_user, version))
 
 
 def _value(bench: Bench, what: str) -> str:
@@ -45,7 +48,7 @@ def test_without_dms_there_is_nothing_of_it(bench: Bench) -> None:
     assert secrets.dms_source is None
     assert secrets.dms_target is None
     assert len(bench.resources("aws_secretsmanager_secret")) == 2
-    assert set(bench.synth()["variable"]) == {"source_password", "target_password", "secrets_version"}
+    assert set(bench.synth()["variable"]) == {"source_password", "target_password"}
 
 
 def test_a_secret_says_where_and_as_whom(bench: Bench) -> None:
@@ -77,11 +80,36 @@ def test_passwords_are_ephemeral_and_reach_write_only_arguments_alone(bench: Ben
     assert "var.source_password" not in json.dumps(synthesised)
 
 
-def test_a_changed_version_writes_them_again(bench: Bench) -> None:
-    _secrets(bench, None)
-    assert bench.synth()["variable"]["secrets_version"]["default"] == 1
-    versions = bench.resources("aws_secretsmanager_secret_version")
-    assert {one["secret_string_wo_version"] for one in versions} == {"${var.secrets_version}"}
+def _versions(source: SourceServer = _SOURCE, version: int = 1, dms_user: str = "dms") -> list[int]:
+    """The numbers beside dms-source, dms-target, source and target."""
+    bench = fresh()
+    _secrets(bench, dms_user, source=source, version=version)
+    return [one["secret_string_wo_version"] for one in bench.resources("aws_secretsmanager_secret_version")]
+
+
+def test_the_same_is_not_written_again() -> None:
+    assert _versions() == _versions()
+    assert all(0 < one < 2**31 for one in _versions())
+
+
+@pytest.mark.parametrize(
+    ("changed", "written"),
+    [
+        ({"host": "moved.example.net"}, [True, False, True, False]),
+        ({"port": 5434}, [True, False, True, False]),
+        ({"database": "invoices"}, [True, True, True, True]),
+        ({"user": "another"}, [False, False, True, True]),
+    ],
+)
+def test_what_a_secret_says_is_written_when_it_changes(changed: dict[str, Any], written: list[bool]) -> None:
+    before, after = _versions(), _versions(replace(_SOURCE, **changed))
+    assert [old != new for old, new in zip(before, after, strict=True)] == written
+
+
+def test_a_raised_counter_writes_all_of_them() -> None:
+    assert [new - old for old, new in zip(_versions(), _versions(version=2), strict=True)] == [1] * 4
+    other_role = zip(_versions(), _versions(dms_user="other"), strict=True)
+    assert [old != new for old, new in other_role] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("protected", "days"), [(True, 30), (False, 0)])

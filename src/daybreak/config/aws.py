@@ -231,6 +231,9 @@ class Aws(Section):
     )
     region: str = Field(description="AWS region, for example eu-central-1")
     tags: dict[str, str] = Field({}, description="tags on everything, beside Daybreak's own")
+    secrets_version: int = Field(
+        1, ge=1, le=1_000_000, description="raise it to have the passwords in the secrets written again"
+    )
     network: Network
     aurora: Aurora
     dms: Dms = Dms()

@@ -15,7 +15,7 @@ from daybreak.model import Side
 
 # Where the package has them; ``entry.lambda_settings`` looks there.
 _DIRECTORY = "ca"
-_OF_AWS_ELSEWHERE = {"terraform", "watch", "controller", "tags"}
+_OF_AWS_ELSEWHERE = {"terraform", "watch", "controller", "tags", "secrets_version"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,15 @@ rotation functions share. The passwords are ephemeral variables of Terraform and
 arguments (Terraform 1.11), so neither plan nor state nor this code ever holds one. Who may read a secret
 is said by roles only; no secret has a policy of its own.
 
-To rotate a password: change it on the server, then deploy with the new one and with another
-``secrets_version`` (``TF_VAR_secrets_version=2``), which is what makes Terraform write again. To have AWS
-rotate one, attach a rotation function to it (Secrets Manager user guide, "Rotation by Lambda function",
-template SecretsManagerRDSPostgreSQLRotationSingleUser); Terraform never looks at the value and will not undo
-it. RDS rotates the master user's password by itself."""
+Terraform never looks at a value that it wrote: it writes again only when the number beside it changes. That
+number follows from what a secret says beside the password, so that a source that moved is followed, and from
+``aws.secrets_version``, which is raised to have new passwords written. What AWS rotates is not undone: what is
+written again has the password that the secret has (``passwords``). docs/infrastructure/index.md says how to rotate
+each."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from cdktn import Fn, TerraformVariable
@@ -26,6 +27,8 @@ from daybreak.infra.site import Site
 
 # Secrets Manager API, DeleteSecret: 0 deletes at once, which lets a test environment be made again.
 _RECOVERY_DAYS, _NO_RECOVERY = 30, 0
+# Hexadecimal digits of a digest: with the counter the number stays within 31 bits.
+_DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +43,26 @@ class SourceServer:
 
 @dataclass(frozen=True, slots=True)
 class SecretsProps:
-    """What the secrets need. ``dms_user`` is DMS's role on both servers; None without DMS."""
+    """What the secrets need. ``dms_user`` is DMS's role on both servers; None without DMS. Another ``version`` has
+    every secret written again."""
 
     site: Site
     keys: Keys
     source: SourceServer
     aurora: Aurora
     dms_user: str | None
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Terraform expressions where the server is Aurora; ``port`` is then a number that stands for one."""
+    """Terraform expressions where the server is Aurora; ``port`` is then a number that stands for one. ``stable`` is
+    what is known of it beforehand, and changes with it."""
 
     host: str
     port: float
     database: str
+    stable: tuple[str, ...]
 
 
 class Secrets(Construct):
@@ -70,14 +77,11 @@ class Secrets(Construct):
         self.node.set_context("targetVersions", {"terraform": ">=1.11.0"})
         self._props = props
         self._versions: list[SecretsmanagerSecretVersion] = []
-        self._version = TerraformVariable(
-            self, "version", type="number", default=1, description="when it changes, all secrets are written again"
-        )
-        # "version" alone is reserved, and `daybreak infra deploy` sets variables by name.
-        self._version.override_logical_id("secrets_version")
         source, cluster = props.source, props.aurora.cluster
-        at_source = _Address(source.host, source.port, source.database)
-        at_target = _Address(cluster.endpoint, cluster.port, cluster.database_name)
+        known = (source.host, str(source.port), source.database)
+        at_source = _Address(source.host, source.port, source.database, known)
+        # The endpoint follows from the cluster's name, which is also the secret's; the port is the default.
+        at_target = _Address(cluster.endpoint, cluster.port, cluster.database_name, (source.database,))
         self.source = self._secret("source", at_source, source.user)
         self.target = self._secret("target", at_target, source.user)
         self.dms_source = self.dms_target = None
@@ -109,7 +113,7 @@ class Secrets(Construct):
                 f"{what}-value",
                 secret_id=secret.id,
                 secret_string_wo=Fn.jsonencode(value),
-                secret_string_wo_version=self._version.number_value,
+                secret_string_wo_version=version_of((*server.stable, user), self._props.version),
             )
         )
         return secret
@@ -123,3 +127,9 @@ class Secrets(Construct):
         # Terraform refuses an ephemeral value anywhere but in write-only arguments.
         variable.add_override("ephemeral", True)
         return variable
+
+
+def version_of(content: tuple[str, ...], counter: int) -> int:
+    """The number beside a secret that says ``content``, which is no secret: the same for the same, another for
+    another ``counter``."""
+    return int(hashlib.sha256("\n".join(content).encode()).hexdigest()[:_DIGITS], 16) + counter

@@ -22,7 +22,7 @@ from daybreak.infra.aurora import Aurora, AuroraProps
 from daybreak.infra.backup import Backup, BackupProps
 from daybreak.infra.controller import Controller, ControllerProps
 from daybreak.infra.dashboard import Dashboard, DashboardProps
-from daybreak.infra.dms import Dms, DmsProps
+from daybreak.infra.dms import Dms, DmsProps, verification
 from daybreak.infra.encryption import Keys, KeysProps
 from daybreak.infra.events import Events, EventsProps
 from daybreak.infra.network import Network, NetworkProps
@@ -97,10 +97,15 @@ class DaybreakStack(TerraformStack):
         network = Network(self, "network", NetworkProps(site, aws.network, keys, self._source.port, with_dms))
         aurora = Aurora(self, "aurora", AuroraProps(site, aws.aurora, network, keys, self._source.database))
         dms_user = aws.dms.user if with_dms else None
-        secrets = Secrets(self, "secrets", SecretsProps(site, keys, self._source, aurora, dms_user))
+        secrets = Secrets(
+            self, "secrets", SecretsProps(site, keys, self._source, aurora, dms_user, aws.secrets_version)
+        )
         Backup(self, "backup", BackupProps(site, keys, aurora, aws.aurora.backup_days))
         rules = self._settings.replication
-        props = DmsProps(site, aws.dms, network, keys, secrets, aurora, self._source, rules.include, rules.exclude)
+        verified = verification(aws.dms, self._settings.source)
+        props = DmsProps(
+            site, aws.dms, network, keys, secrets, aurora, self._source, verified, rules.include, rules.exclude
+        )
         return _Data(network, keys, aurora, secrets, Dms(self, "dms", props) if with_dms else None)
 
     def _configuration(self, data: _Data, routing: Routing) -> StateConfiguration:
