@@ -49,6 +49,12 @@ STARS = (
     Excuse("AnyGroupToFind", "network_flow-logs", "AWS knows no resource for DescribeLogGroups"),
 )
 
+# Statements (sid) that admit a service whatever account it acts for.
+ADMITTED = (
+    Excuse("Assume", "dms_dms-cloudwatch-logs-role-trust", "under a condition DMS does not take it on: no task logs"),
+    Excuse("RulesPublish", "notices_", "EventBridge doesn't say for whom it publishes: nothing would arrive"),
+)
+
 # Findings of parliament.
 PARLIAMENT = (
     Excuse("RESOURCE_STAR", "keys_", _THIS_KEY),

@@ -111,7 +111,11 @@ def test_instances_are_spread_over_the_zones_and_the_writer_comes_first(bench: B
 def test_nothing_upgrades_a_server_during_a_migration(bench: Bench) -> None:
     _aurora(bench)
     assert all(one["auto_minor_version_upgrade"] is False for one in _ordered(bench))
-    assert "apply_immediately" not in bench.only("aws_rds_cluster")
+
+
+def test_what_was_confirmed_does_not_wait_for_the_maintenance_window(bench: Bench) -> None:
+    _aurora(bench)
+    assert all(one["apply_immediately"] is True for one in [bench.only("aws_rds_cluster"), *_ordered(bench)])
 
 
 @pytest.mark.parametrize("protected", [True, False])

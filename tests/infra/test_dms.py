@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from infra.conftest import Bench
 from infra.parts import Parts, certificate
+from pydantic import SecretStr
 
-from daybreak.config import aws
+from daybreak.config import Server, aws
 from daybreak.errors import ConfigError
 from daybreak.infra import dms_settings
 from daybreak.infra.dms_settings import table_mappings, task_settings
@@ -54,6 +55,11 @@ def test_instance_is_private_encrypted_and_left_alone(bench: Bench, tmp_path: Pa
     assert instance["replication_instance_id"].endswith("-test")
 
 
+def test_a_larger_instance_does_not_wait_for_the_maintenance_window(bench: Bench, tmp_path: Path) -> None:
+    _dms(bench, tmp_path)
+    assert bench.only("aws_dms_replication_instance")["apply_immediately"] is True
+
+
 def test_engine_version_and_standby_are_inputs(bench: Bench, tmp_path: Path) -> None:
     _dms(bench, tmp_path, engine_version="3.6.1", multi_az=True)
     instance = bench.only("aws_dms_replication_instance")
@@ -66,6 +72,18 @@ def test_account_roles_come_first_and_have_dms_s_own_names(bench: Bench, tmp_pat
     assert {"dms-vpc-role", "dms-cloudwatch-logs-role"} <= names
     for kind in ("aws_dms_replication_instance", "aws_dms_replication_subnet_group"):
         assert sum("aws_iam_role_policy_attachment" in one for one in bench.only(kind)["depends_on"]) == 2
+
+
+def test_only_the_role_of_the_logs_is_trusted_without_a_condition(bench: Bench, tmp_path: Path) -> None:
+    """Under one DMS does not take it on, and tasks write no log."""
+    _dms(bench, tmp_path)
+    trusts = {
+        key.removeprefix("dms_").partition("-trust")[0]: document["statement"][0]
+        for key, document in bench.synth()["data"]["aws_iam_policy_document"].items()
+        if key.startswith("dms_dms-")
+    }
+    assert set(trusts) == {"dms-vpc-role", "dms-cloudwatch-logs-role"}
+    assert [name for name, one in trusts.items() if not one.get("condition")] == ["dms-cloudwatch-logs-role"]
 
 
 def test_account_roles_that_exist_are_used(bench: Bench, tmp_path: Path) -> None:
@@ -110,6 +128,28 @@ def test_a_source_of_unknown_authority_is_still_encrypted(bench: Bench, tmp_path
     _dms(bench, tmp_path)
     assert _endpoint(bench, "source")["ssl_mode"] == "require"
     assert _endpoint(bench, "target")["ssl_mode"] == "verify-full"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "peer", "mode"),
+    [
+        ("?sslmode=verify-full&sslrootcert={ca}", {}, "verify-full"),
+        ("?sslmode=verify-ca&sslrootcert={ca}", {}, "verify-ca"),
+        ("?sslmode=verify-full&sslrootcert={ca}", {"peer_sslmode": "require"}, "require"),
+        ("?sslmode=verify-full&sslrootcert=system", {}, "require"),
+        ("?sslmode=require&sslrootcert={ca}", {}, "require"),
+        ("", {}, "require"),
+    ],
+)
+def test_a_source_is_verified_as_its_dsn_says(
+    bench: Bench, tmp_path: Path, dsn: str, peer: dict[str, Any], mode: str
+) -> None:
+    authority = certificate(tmp_path)
+    source = Server(dsn=SecretStr("postgresql://daybreak@old.example.net/payments" + dsn.format(ca=authority)), **peer)
+    Parts.on(bench, aws.Dms(target_ca_file=authority), source=source)
+    endpoint = _endpoint(bench, "source")
+    assert endpoint["ssl_mode"] == mode
+    assert ("certificate_arn" in endpoint) is (mode != "require")
 
 
 def test_aurora_is_never_left_unverified(bench: Bench) -> None:

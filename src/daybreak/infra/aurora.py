@@ -1,7 +1,8 @@
 """The Aurora PostgreSQL cluster: encrypted, private, TLS only, ready for logical replication both ways.
 
 Nothing in it restarts a server by itself while a migration runs: minor versions are upgraded by changing
-``aws.aurora.engine_version``, and changes that need a restart wait for the maintenance window.
+``aws.aurora.engine_version``. Whoever deploys another version or class has confirmed the plan, so it is applied
+at once, with the restart that it takes.
 ``daybreak rewind`` makes another cluster from this one's backups; the parameter group for that is here."""
 
 from __future__ import annotations
@@ -156,6 +157,8 @@ class Aurora(Construct):
             backup_retention_period=settings.backup_days,
             preferred_backup_window=_BACKUP_WINDOW,
             preferred_maintenance_window=_MAINTENANCE_WINDOW,
+            # Left to the window, a change would come days after it was confirmed, and show in every plan until then.
+            apply_immediately=True,
             copy_tags_to_snapshot=True,
             enabled_cloudwatch_logs_exports=["postgresql"],
             deletion_protection=_or(settings.deletion_protection, self._site.protected),
@@ -204,6 +207,7 @@ class Aurora(Construct):
             # An upgrade restarts the server: not in the middle of a migration.
             auto_minor_version_upgrade=False,
             preferred_maintenance_window=_MAINTENANCE_WINDOW,
+            apply_immediately=True,
             copy_tags_to_snapshot=True,
             monitoring_interval=_MONITORING_SECONDS,
             monitoring_role_arn=monitoring.arn,

@@ -1,6 +1,6 @@
 """AWS DMS: a replication instance, both endpoints and the task that loads and streams.
 
-Nothing here starts the task; the controller does. Its settings are in ``dms_settings``. The schema on both
+Nothing here starts the task; ``daybreak start`` does. Its settings are in ``dms_settings``. The schema on both
 sides is Daybreak's."""
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from cdktn_provider_aws.iam_role_policy_attachment import IamRolePolicyAttachmen
 from cdktn_provider_aws.secretsmanager_secret import SecretsmanagerSecret
 from constructs import Construct
 
+from daybreak.config import Server
 from daybreak.config.aws import Dms as Settings
 from daybreak.config.names import TASK_RESOURCE_LIMIT
 from daybreak.errors import ConfigError, InvariantViolated
@@ -35,17 +36,37 @@ from daybreak.infra.site import Site
 # Without this NUMERIC without precision is cut to (28,6); it belongs on both endpoints (DMS user guide,
 # "Using a PostgreSQL database as an AWS DMS source", endpoint settings).
 _EXTRA = "MapUnboundedNumericAsString=true"
-_ACCOUNT_ROLES = {
-    "dms-vpc-role": "AmazonDMSVPCManagementRole",
-    "dms-cloudwatch-logs-role": "AmazonDMSCloudWatchLogsRole",
-}
+_VPC_ROLE, _LOGS_ROLE = "dms-vpc-role", "dms-cloudwatch-logs-role"
+_ACCOUNT_ROLES = {_VPC_ROLE: "AmazonDMSVPCManagementRole", _LOGS_ROLE: "AmazonDMSCloudWatchLogsRole"}
 
 _Needed = TypeVar("_Needed")
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """A server's certificate is verified as libpq's ``mode`` says, against the PEM file ``authority``."""
+
+    mode: Literal["verify-ca", "verify-full"]
+    authority: Path
+
+
+def verification(settings: Settings, source: Server) -> Verified | None:
+    """How DMS verifies the source: by ``aws.dms.source_ca_file``, otherwise as strictly as the DSN of [source] asks
+    for, unless ``source.peer_sslmode`` says how others connect there. None: encrypted and not verified."""
+    if settings.source_ca_file:
+        return Verified("verify-full", settings.source_ca_file)
+    parameters = source.parameters()
+    mode, root = parameters.get("sslmode"), parameters.get("sslrootcert", "")
+    # "system" is the list of authorities of this machine, which DMS does not have.
+    if source.peer_sslmode or mode not in ("verify-ca", "verify-full") or root in ("", "system"):
+        return None
+    return Verified("verify-ca" if mode == "verify-ca" else "verify-full", Path(root))
+
+
+@dataclass(frozen=True, slots=True)
 class DmsProps:
-    """What DMS needs. ``include`` and ``exclude`` are the patterns of ``[replication]``."""
+    """What DMS needs. ``include`` and ``exclude`` are the patterns of ``[replication]``; ``source_verified`` is
+    ``verification`` of the source."""
 
     site: Site
     settings: Settings
@@ -54,6 +75,7 @@ class DmsProps:
     secrets: Secrets
     aurora: Aurora
     source: SourceServer
+    source_verified: Verified | None
     include: tuple[str, ...]
     exclude: tuple[str, ...]
 
@@ -88,20 +110,14 @@ class Dms(Construct):
         """Roles that DMS looks for by these very names, once in an account (DMS user guide, "Creating the IAM
         roles to use with AWS DMS")."""
         site = self._props.site
-        trust = document(
-            self,
-            "account-trust",
-            [
-                Statement(
-                    "Assume",
-                    ("sts:AssumeRole",),
-                    services=("dms.amazonaws.com",),
-                    conditions=(from_this_account(site),),
-                )
-            ],
-        )
         attachments = []
         for name, policy in _ACCOUNT_ROLES.items():
+            # For the first AWS documents a condition on the account ("Cross-service confused deputy prevention").
+            # Under one DMS does not take on the second: tasks write no log (re:Post, "AWS DMS CloudWatch logs
+            # not appearing", has the trust without it; terraform-aws-dms, issue 84).
+            conditions = (from_this_account(site),) if name == _VPC_ROLE else ()
+            assume = Statement("Assume", ("sts:AssumeRole",), services=("dms.amazonaws.com",), conditions=conditions)
+            trust = document(self, f"{name}-trust", [assume])
             role = IamRole(self, name, name=name, assume_role_policy=trust.json)
             arn = f"arn:{site.partition}:iam::aws:policy/service-role/{policy}"
             attachments.append(IamRolePolicyAttachment(self, f"{name}-policy", role=role.name, policy_arn=arn))
@@ -131,6 +147,9 @@ class Dms(Construct):
             publicly_accessible=False,
             # An upgrade stops every task; somebody has to choose when.
             auto_minor_version_upgrade=False,
+            # Whoever deploys has seen the plan and confirmed it. Left to the maintenance window a larger class or
+            # disk would come up to a week later, and every plan until then would show it again.
+            apply_immediately=True,
             allow_major_version_upgrade=False,
             depends_on=self._roles,
         )
@@ -162,7 +181,6 @@ class Dms(Construct):
 
     def _source_endpoint(self) -> DmsEndpoint:
         props = self._props
-        ca = props.settings.source_ca_file
         settings = DmsEndpointPostgresSettings(
             # Comes with every PostgreSQL; where pglogical is installed DMS would take that by itself.
             plugin_name="test_decoding",
@@ -174,8 +192,9 @@ class Dms(Construct):
             heartbeat_frequency=1,
             heartbeat_schema=CONTROL_SCHEMA,
         )
-        certificate = self._certificate("source", ca) if ca else None
-        return self._endpoint("source", props.source.database, props.secrets.dms_source, certificate, settings)
+        return self._endpoint(
+            "source", props.source.database, props.secrets.dms_source, props.source_verified, settings
+        )
 
     def _target_endpoint(self) -> DmsEndpoint:
         props = self._props
@@ -187,19 +206,20 @@ class Dms(Construct):
             )
         # As PostgreSQL's own replication: foreign keys and triggers have fired on the source.
         settings = DmsEndpointPostgresSettings(after_connect_script="SET session_replication_role = replica")
-        certificate = self._certificate("target", props.settings.target_ca_file)
+        verified = Verified("verify-full", props.settings.target_ca_file)
         database = props.aurora.cluster.database_name
-        return self._endpoint("target", database, props.secrets.dms_target, certificate, settings)
+        return self._endpoint("target", database, props.secrets.dms_target, verified, settings)
 
     def _endpoint(
         self,
         side: Literal["source", "target"],
         database: str,
         secret: SecretsmanagerSecret | None,
-        certificate: DmsCertificate | None,
+        verified: Verified | None,
         settings: DmsEndpointPostgresSettings,
     ) -> DmsEndpoint:
         props = self._props
+        certificate = self._certificate(side, verified.authority) if verified else None
         return DmsEndpoint(
             self,
             side,
@@ -210,7 +230,7 @@ class Dms(Construct):
             secrets_manager_arn=_needed(secret).arn,
             secrets_manager_access_role_arn=self._access.arn,
             # A certificate can be verified only where its authority is known; never less than encrypted.
-            ssl_mode="verify-full" if certificate else "require",
+            ssl_mode=verified.mode if verified else "require",
             certificate_arn=certificate.certificate_arn if certificate else None,
             kms_key_arn=props.keys.secrets.arn,
             postgres_settings=settings,
@@ -225,8 +245,8 @@ class Dms(Construct):
         return DmsCertificate(self, f"{side}-ca", certificate_id=name, certificate_pem=_authorities(path))
 
     def _task(self) -> DmsReplicationTask:
-        """The task, ready and not started. A change of its settings is shown in Terraform's plan; applying it
-        stops the task, and the controller resumes it."""
+        """The task, ready and not started. A change of its settings or tables is shown in Terraform's plan;
+        applying it stops the task, and it stays stopped until ``daybreak start`` resumes it."""
         props = self._props
         return DmsReplicationTask(
             self,
