@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from contract.places import PostgresPlace
 from dms_task import NAMES, ROLE, Dms, emulated_dms, hasten
 from psycopg import sql
 
+from daybreak.aws.dms import DmsTask, Start, Task
 from daybreak.config import load_settings
 from daybreak.controller import Event
 from daybreak.errors import AdapterError, PermanentError, Refused, TransientError
@@ -386,6 +388,52 @@ def crash(bench: Bench, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
         with pytest.raises(Crash):
             bench.runtime.run(Verb.CUTOVER)
     bench.process()
+
+
+@pytest.mark.parametrize("how", [Start.FIRST, Start.RESUME])
+@pytest.mark.parametrize("asked", [False, True], ids=["before the call", "after it took effect"])
+def test_killed_while_the_task_is_started_the_next_start_goes_on_and_loads_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, how: Start, asked: bool
+) -> None:
+    start = DmsTask.start
+
+    def die(task: DmsTask, found: Task, wanted: Start) -> None:
+        if wanted is not how:
+            return start(task, found, wanted)
+        if asked:
+            start(task, found, wanted)
+        bench.kill()
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DmsTask, "start", die)
+        with pytest.raises(Crash):
+            bench.runtime.run(Verb.START)
+    bench.write()
+    bench.process().run(Verb.START)
+    assert bench.dms.kinds() == ["STARTED", "STOPPED", "STARTED"]
+    bench.until(lambda seen: seen.forward)
+    bench.place.until_in_step()
+
+
+def test_a_load_that_somebody_else_ran_before_is_not_taken_for_this_one_s(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = _moto_task()
+    task.status, task.start_date = "stopped", datetime.now(UTC).replace(tzinfo=None)
+    task.report = {"percent": 100, "stop_reason": "Stop Reason STOPPED_AFTER_FULL_LOAD"}
+
+    def die(*_arguments: object) -> None:
+        bench.kill()
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DmsTask, "start", die)
+        with pytest.raises(Crash):
+            bench.runtime.run(Verb.START)
+    bench.process().run(Verb.START)
+    assert bench.dms.kinds() == ["STARTED", "STOPPED", "STARTED"]
+    bench.place.until_in_step()
 
 
 @pytest.mark.parametrize("method", ["_take_over", "_retire"])

@@ -19,6 +19,7 @@ ARN = "arn:aws:dms:eu-central-1:123456789012:task:shop-task-test"
 REP = "arn:aws:dms:eu-central-1:123456789012:rep:ABC"
 ENDPOINTS = tuple(f"arn:aws:dms:eu-central-1:123456789012:endpoint:{name}" for name in ("SOURCE", "TARGET"))
 AT = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = datetime(2026, 3, 2, tzinfo=UTC)
 FILTER = {"Filters": [{"Name": "replication-task-id", "Values": ["daybreak-shop-task-test"]}]}
 DESCRIBED: dict[str, Any] = {
     "ReplicationTaskArn": ARN,
@@ -132,8 +133,23 @@ def test_a_start_is_awaited(stubbed: Stubbed, how: Start) -> None:
     asked = {"ReplicationTaskArn": ARN, "StartReplicationTaskType": how.value}
     stubbed.dms.add_response("start_replication_task", {"ReplicationTask": DESCRIBED}, asked)
     stubbed.described(Status="stopped")  # not told everywhere yet
-    stubbed.described(Status="starting", ReplicationTaskStartDate=datetime(2026, 3, 2, tzinfo=UTC))
+    stubbed.described(Status="starting", ReplicationTaskStartDate=LATER)
     stubbed.task.start(TASK, how)
+
+
+def test_a_start_whose_answer_was_lost_and_that_was_sent_again_is_a_start(stubbed: Stubbed) -> None:
+    stubbed.dms.add_client_error("start_replication_task", "InvalidResourceStateFault", "is already running", 400)
+    stubbed.described(Status="starting", ReplicationTaskStartDate=LATER)
+    stubbed.described(Status="running", ReplicationTaskStartDate=LATER)
+    stubbed.task.start(TASK, Start.RESUME)
+
+
+def test_a_task_that_dms_does_not_start_as_it_is_says_why_and_is_looked_at_again(stubbed: Stubbed) -> None:
+    message = "Test connection for replication instance and endpoint should be successful for starting the task"
+    stubbed.dms.add_client_error("start_replication_task", "InvalidResourceStateFault", message, 400)
+    stubbed.described(Status="stopped")
+    with pytest.raises(TransientError, match=message):
+        stubbed.task.start(TASK, Start.RESUME)
 
 
 @pytest.mark.parametrize("stops", [True, False])

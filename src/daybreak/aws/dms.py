@@ -29,6 +29,7 @@ _FRESH = timedelta(minutes=5)
 _STOPPED_AFTER_LOAD = "STOPPED_AFTER_FULL_LOAD"
 _TEST_SECONDS = 300.0
 _START_SECONDS = 120.0
+_SEE_TASK = "See `aws dms describe-replication-tasks`; run the same command again once it is as it should be."
 
 
 class Start(StrEnum):
@@ -161,16 +162,27 @@ class DmsTask:
             time.sleep(self.poll_seconds)
 
     def start(self, task: Task, how: Start) -> None:
-        """Start ``task``, which gets going within minutes, and wait until DMS says so.
+        """Start ``task``, which gets going within minutes, and wait until DMS says so. Where it was started since
+        ``task`` was looked at (by a call whose answer was lost, or by somebody else), that is as good.
 
-        Raises TransientError where it doesn't say so."""
+        Raises TransientError where DMS refuses it as it is, or doesn't say that it runs: look again."""
         with translated(self._where):
-            self._client.start_replication_task(ReplicationTaskArn=task.arn, StartReplicationTaskType=how.value)
+            try:
+                self._client.start_replication_task(ReplicationTaskArn=task.arn, StartReplicationTaskType=how.value)
+            except self._client.exceptions.InvalidResourceStateFault as error:
+                if not self._started(task):
+                    text = error.response.get("Error", {}).get("Message", "no message")
+                    raise TransientError(f"{self._where} can't be started now: {text}", _SEE_TASK) from error
         deadline = time.monotonic() + _START_SECONDS
-        while (now := self.describe()) is None or (now.halted and now.started_at == task.started_at):
+        while not self._started(task):
             if time.monotonic() > deadline:
-                raise TransientError(f"{self._where} does not start.", "See `aws dms describe-replication-tasks`.")
+                raise TransientError(f"{self._where} does not start.", _SEE_TASK)
             time.sleep(self.poll_seconds)
+
+    def _started(self, before: Task) -> bool:
+        """Whether it does something, or did since it was ``before``."""
+        now = self.describe()
+        return now is not None and not (now.halted and now.started_at == before.started_at)
 
     def stop(self, task: Task, seconds: float) -> bool:
         """Have ``task`` stop and wait so long; whether it has stopped. Does nothing where it does not run."""

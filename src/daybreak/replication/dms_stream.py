@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from daybreak.aws.dms import DmsTask, Start, TableStatistics, Task
 from daybreak.errors import DaybreakError, PermanentError
@@ -85,7 +85,7 @@ class DmsStream(NativeReplicator):
             tables_copied=len(done),
             bytes_copied=native.bytes_total * task.percent // 100 if _LOAD in marks else 0,
             rows_copied=sum(table.loaded_rows for table in tables),
-            load_done=streaming or (_LOAD in marks and task.loaded),
+            load_done=streaming or _loaded(task, marks),
             loading=dms_health.loading(task, self.task.identifier, tables, streaming),
             subscribed=streaming and not task.halted,
             forward=running,
@@ -166,8 +166,9 @@ class DmsStream(NativeReplicator):
         self._prepare(report)
 
     def _load_by_dms(self, report: Report) -> None:
+        """Marked before it is started, with the run before: a start whose outcome nobody heard is known by that."""
         task = self._startable(Step.LOAD)
-        if not task.halted or (task.loaded and _LOAD in self._marks()):
+        if not task.halted or _loaded(task, self._marks()):
             return  # it is at it, or done
         if wrong := dms_health.wrong_settings(task):
             raise PermanentError(f"AWS DMS's task {self.task.identifier}: {wrong}.", "Run `daybreak infra deploy`.")
@@ -177,17 +178,23 @@ class DmsStream(NativeReplicator):
         if task.started_at is not None:
             report(Progress("AWS DMS ran before: it loads everything anew"))
             self._drop_slots()
-        self.task.start(task, Start.FIRST if task.started_at is None else Start.RELOAD)
-        self._done(_LOAD)
+        self._done(_LOAD, _run(task))
+        self._start(Step.LOAD, task, Start.FIRST if task.started_at is None else Start.RELOAD)
 
     def _stream_by_dms(self, _report: Report) -> None:
-        """What DMS has loaded is what it keeps in step: later tables are not among that."""
+        """What DMS has loaded is what it keeps in step: later tables are not among that.
+
+        Marked before it is started: a stream that runs and is taken for a load never ends."""
         task = self._startable(Step.SUBSCRIBE)
         if _STREAM not in self._marks():
             self._record_tables(dms_health.complete(self.task.tables(task)))
+            self._done(_STREAM)
         if task.halted:
-            self.task.start(task, Start.RESUME)
-        self._done(_STREAM)
+            self._start(Step.SUBSCRIBE, task, Start.RESUME)
+
+    def _start(self, step: Step, task: Task, how: Start) -> None:
+        self.task.start(task, how)
+        self._begun.add(step)
 
     def _startable(self, step: Step) -> Task:
         """The task; raises PermanentError with DMS's words where it failed since this process started it."""
@@ -200,7 +207,6 @@ class DmsStream(NativeReplicator):
                 f"{dms_health.halt(task, self.task.identifier)}.",
                 "`aws dms describe-replication-tasks` and the task's log in CloudWatch say more.",
             )
-        self._begun.add(step)
         return task
 
     def _record_tables(self, tables: tuple[TableStatistics, ...]) -> None:
@@ -248,3 +254,13 @@ class DmsStream(NativeReplicator):
             dms_source.drop_slot(source, slot.name)
         self._slots.clear()
         self._forget(_SLOTS)
+
+
+def _run(task: Task) -> str:
+    """Which run of ``task`` was its last, whatever time zone this process has; empty before the first."""
+    return "" if task.started_at is None else task.started_at.astimezone(UTC).isoformat()
+
+
+def _loaded(task: Task, marks: dict[str, str]) -> bool:
+    """Whether a run that Daybreak asked for has loaded everything, rather than one before that."""
+    return task.loaded and _LOAD in marks and marks[_LOAD] != _run(task)
