@@ -21,7 +21,7 @@ from daybreak.errors import PermanentError, StateConflict, TransientError
 from daybreak.lab.aws import EmulatedAws
 from daybreak.memory import MemoryStateStore
 from daybreak.model import Intent, MigrationRecord, Phase, Side, Verb
-from daybreak.store.checkpoint import PublishingStore
+from daybreak.store.checkpoint import Checkpoint, PublishingStore
 from daybreak.store.dynamodb import DynamoStateStore
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types_boto3_ssm import SSMClient
 
 _AT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+_LATER = datetime(2026, 2, 3, 5, 5, 6, tzinfo=UTC)
 _RECORD = MigrationRecord("shop", phase=Phase.STREAMING, read_weight=40, generation=3)
 _PARAMETER = "/migration/test/state"
 # As the service answered (the role's name shortened).
@@ -132,10 +133,12 @@ def test_a_long_journal_comes_in_pages_and_whole(table: Table) -> None:
     assert [entry.version for entry in store.journal("shop")] == list(range(1, 13))
 
 
+def _text(ssm: SSMClient) -> str:
+    return ssm.get_parameter(Name=_PARAMETER, WithDecryption=True)["Parameter"].get("Value", "")
+
+
 def _published(ssm: SSMClient) -> dict[str, object]:
-    found: dict[str, object] = json.loads(
-        ssm.get_parameter(Name=_PARAMETER, WithDecryption=True)["Parameter"].get("Value", "")
-    )
+    found: dict[str, object] = json.loads(_text(ssm))
     return found
 
 
@@ -181,12 +184,19 @@ def test_a_long_error_fits(ssm: SSMClient) -> None:
     assert len(str(_published(ssm)["status"])) == 500
 
 
+def _failing(ssm: SSMClient, *operations: str) -> Stubber:
+    """SSM that refuses these, one after the other."""
+    stub = Stubber(ssm)
+    for operation in operations:
+        stub.add_client_error(operation, "ThrottlingException", "Rate exceeded")
+    return stub
+
+
 def test_what_cannot_be_published_harms_nothing_and_is_mended_by_the_next(
     ssm: SSMClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = _publishing(ssm)
-    with Stubber(ssm) as stub, caplog.at_level(logging.WARNING):
-        stub.add_client_error("put_parameter", "ThrottlingException", "Rate exceeded")
+    with _failing(ssm, "put_parameter"), caplog.at_level(logging.WARNING):
         assert store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "").version == 1
     assert "not published" in caplog.text
     assert store.load("shop") == replace(_RECORD, version=1)
@@ -194,3 +204,76 @@ def test_what_cannot_be_published_harms_nothing_and_is_mended_by_the_next(
     store.compare_and_swap(replace(_RECORD, version=1), 1, "moved", None, _AT, "")
     assert _published(ssm)["version"] == 2
     assert len(store.journal("shop")) == 2
+
+
+def test_what_could_not_be_published_is_left_for_the_end(ssm: SSMClient) -> None:
+    store = _publishing(ssm)
+    with _failing(ssm, "put_parameter", "put_parameter"):
+        store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+        store.flush()
+    store.flush()
+    assert _published(ssm)["version"] == 1
+
+
+def test_a_look_mends_what_another_process_could_not_publish(ssm: SSMClient) -> None:
+    before = _publishing(ssm)
+    with _failing(ssm, "put_parameter"):
+        before.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+    PublishingStore(before, ssm, _PARAMETER, lambda: "alias/aws/ssm", lambda: 0.25).refresh("shop", _LATER)
+    assert (_published(ssm)["version"], _published(ssm)["last_updated"]) == (1, "2026-02-03T05:05:06Z")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"version": 9}', "not JSON", "edited", "older"], ids=["part", "no json", "one field", "a late, older one"]
+)
+def test_a_look_mends_what_somebody_edited_or_what_came_late(ssm: SSMClient, text: str) -> None:
+    store = _publishing(ssm)
+    stored = store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+    published = _text(ssm)
+    edited = {"edited": published.replace('"aurora_weight":40', '"aurora_weight":90'), "older": published}
+    if text == "older":
+        store.compare_and_swap(replace(stored, read_weight=50), 1, "moved", None, _AT, "")
+    ssm.put_parameter(Name=_PARAMETER, Value=edited.get(text, text), Type="SecureString", Overwrite=True)
+    store.refresh("shop", _LATER)
+    record = store.load("shop")
+    assert record is not None
+    assert json.loads(_text(ssm)) == json.loads(Checkpoint.of(record, _LATER, 0.25).model_dump_json())
+
+
+def test_a_parameter_that_somebody_deleted_is_made_again(ssm: SSMClient) -> None:
+    store = _publishing(ssm)
+    store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+    ssm.delete_parameter(Name=_PARAMETER)
+    store.refresh("shop", _LATER)
+    assert _published(ssm)["version"] == 1
+
+
+def test_a_look_writes_nothing_where_all_is_published(ssm: SSMClient) -> None:
+    lag = iter([0.25, 0.9, 3.0, 3.0, None, None])
+    store = PublishingStore(MemoryStateStore(), ssm, _PARAMETER, lambda: "alias/aws/ssm", partial(next, lag))
+    store.refresh("shop", _AT)  # there is no record
+    store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+    published = _text(ssm)
+    store.refresh("shop", _LATER)
+    assert _text(ssm) == published
+    for lag_seconds in (3.0, None):  # which is news
+        store.refresh("shop", _LATER)
+        assert _published(ssm)["lag_seconds"] == lag_seconds
+
+
+@pytest.mark.parametrize("operations", [["get_parameter"], ["put_parameter"]])
+def test_a_look_that_cannot_publish_harms_nothing(
+    ssm: SSMClient, caplog: pytest.LogCaptureFixture, operations: list[str]
+) -> None:
+    store = _publishing(ssm)
+    store.compare_and_swap(_RECORD, 0, "moved", None, _AT, "")
+    current = {"Parameter": {"Value": "{}"}}
+    with Stubber(ssm) as stub, caplog.at_level(logging.WARNING):
+        if operations == ["put_parameter"]:
+            stub.add_response("get_parameter", current)
+        stub.add_client_error(operations[0], "ThrottlingException", "Rate exceeded")
+        store.refresh("shop", _LATER)
+    assert "not published" in caplog.text
+    ssm.put_parameter(Name=_PARAMETER, Value="{}", Type="SecureString", Overwrite=True)
+    store.refresh("shop", _LATER)
+    assert _published(ssm)["version"] == 1

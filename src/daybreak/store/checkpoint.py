@@ -1,17 +1,18 @@
 """The checkpoint: where a migration stands, as a JSON parameter that people and other tools read in SSM.
 
 It is a copy. The record is the truth; a checkpoint that could not be written harms nothing and is written
-again with the next change. Terraform makes the parameter and never touches its value again."""
+again with the next change or look. Terraform makes the parameter and never touches its value again."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from daybreak.aws.errors import translated
 from daybreak.errors import AdapterError
@@ -32,7 +33,7 @@ _LONGEST_STATUS = 500
 class Checkpoint(BaseModel):
     """The published form. Weights are percents of new read sessions; ``lag_seconds`` is null where unknown."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     status: str
     phase: str
@@ -59,10 +60,16 @@ class Checkpoint(BaseModel):
             version=record.version,
         )
 
+    def says(self, other: Checkpoint) -> bool:
+        """Whether ``other`` tells the same, whenever it was written, and of the lag to the second."""
+        mine, theirs = self.lag_seconds, other.lag_seconds
+        near = mine is theirs if mine is None or theirs is None else abs(mine - theirs) < 1.0
+        return near and self == other.model_copy(update={"last_updated": self.last_updated, "lag_seconds": mine})
+
 
 class PublishingStore:
     """``StateStore`` that publishes the record after changes of ``inner``: the first at once, others every two
-    seconds at most (``clock``), and what is left by ``flush``.
+    seconds at most (``clock``), what is left by ``flush``, and what went wrong before by ``refresh``.
 
     ``parameter`` is a SecureString under the key whose ARN ``key_id`` gives: written over without naming both,
     it would come under the account's default key (SSM API, PutParameter). ``lag_seconds`` is asked for the last lag
@@ -105,15 +112,50 @@ class PublishingStore:
         return self._inner.journal(name)
 
     def flush(self) -> None:
-        """Publish the last change, if it was not yet. A failure is logged, never raised."""
-        if self._left is None:
-            return
-        text = Checkpoint.of(*self._left, self._lag_seconds()).model_dump_json()
-        self._left, self._quiet_until = None, self._clock() + _INTERVAL_SECONDS
+        """Publish the last change, if it was not yet. A failure is logged, never raised; what is left stays left."""
+        if self._left is not None:
+            with self._harmless():
+                self._put(*self._left)
+
+    def refresh(self, name: str, at: datetime) -> None:
+        """Publish the record of ``name`` as it is at ``at``, unless the parameter says just that: a publication may
+        have failed, come late or died with its process, and people edit parameters. For every look.
+
+        One read of each, and a write only where they differ. A failure is logged, never raised."""
+        with self._harmless():
+            # In this order: what is published then is never newer than the record.
+            published, record = self._published(), self._inner.load(name)
+            if record is None:
+                return
+            self._left = record, at
+            if published is None or not Checkpoint.of(record, at, self._lag_seconds()).says(published):
+                self._put(record, at)
+            self._left = None
+
+    def _published(self) -> Checkpoint | None:
+        """What the parameter says; None where it is gone or was edited into something else."""
+        with translated(f"reading {self._parameter}"):
+            try:
+                found = self._client.get_parameter(Name=self._parameter, WithDecryption=True)
+            except self._client.exceptions.ParameterNotFound:
+                return None
         try:
-            with translated(f"publishing {self._parameter}"):
-                self._client.put_parameter(
-                    Name=self._parameter, Value=text, Type="SecureString", KeyId=self._key_id(), Overwrite=True
-                )
+            return Checkpoint.model_validate_json(found["Parameter"].get("Value", ""))
+        except ValidationError:
+            return None
+
+    def _put(self, record: MigrationRecord, at: datetime) -> None:
+        text = Checkpoint.of(record, at, self._lag_seconds()).model_dump_json()
+        self._quiet_until = self._clock() + _INTERVAL_SECONDS
+        with translated(f"publishing {self._parameter}"):
+            self._client.put_parameter(
+                Name=self._parameter, Value=text, Type="SecureString", KeyId=self._key_id(), Overwrite=True
+            )
+        self._left = None
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
         except AdapterError as error:
             _LOG.warning("The checkpoint was not published, the record is not affected: %s", error.message)
