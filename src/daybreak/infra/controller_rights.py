@@ -95,7 +95,7 @@ def _state(props: RightsProps) -> list[Statement]:
     state = props.state
     return [
         Statement("ReadConfiguration", ("ssm:GetParameter",), (state.config_parameter.arn,)),
-        Statement("PublishState", ("ssm:PutParameter",), (state.state_parameter.arn,)),
+        Statement("PublishState", ("ssm:GetParameter", "ssm:PutParameter"), (state.state_parameter.arn,)),
         Statement("KeepRecord", ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem"), (state.table.arn,)),
         Statement("UseOperationsKey", _KEY, (props.keys.operations.arn,)),
     ]
