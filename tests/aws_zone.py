@@ -20,18 +20,19 @@ AURORA = "payments.cluster-c0ffee.eu-central-1.rds.amazonaws.com"
 AURORA_READER = "payments.cluster-ro-c0ffee.eu-central-1.rds.amazonaws.com"
 
 
-def make_zone() -> Route53Client:
-    """The zone as a first apply leaves it; to be called inside ``mock_aws``."""
+def make_zone(ttl_seconds: int = 60) -> Route53Client:
+    """The zone as a first apply leaves it; to be called inside ``mock_aws`` or where the environment leads to an
+    emulator. ``ttl_seconds`` is that of the names that move."""
     moto_route53.mend()
     client = boto3.client("route53", region_name="eu-central-1")
     zone_id = add_zone(client)
     records: list[ResourceRecordSetTypeDef] = [
         {"Name": SETTINGS.source_name, "Type": "A", "TTL": 60, "ResourceRecords": [{"Value": "127.0.0.1"}]},
         {"Name": SETTINGS.target_name, "Type": "CNAME", "TTL": 60, "ResourceRecords": [{"Value": AURORA}]},
-        weighted(SETTINGS.writer_name, Side.SOURCE, SETTINGS.source_name, 100),
-        weighted(SETTINGS.writer_name, Side.TARGET, SETTINGS.target_name, 0),
-        weighted(SETTINGS.reader_name, Side.SOURCE, SETTINGS.source_name, 100),
-        weighted(SETTINGS.reader_name, Side.TARGET, AURORA_READER, 0),
+        weighted(SETTINGS.writer_name, Side.SOURCE, SETTINGS.source_name, 100, ttl_seconds),
+        weighted(SETTINGS.writer_name, Side.TARGET, SETTINGS.target_name, 0, ttl_seconds),
+        weighted(SETTINGS.reader_name, Side.SOURCE, SETTINGS.source_name, 100, ttl_seconds),
+        weighted(SETTINGS.reader_name, Side.TARGET, AURORA_READER, 0, ttl_seconds),
     ]
     for record in records:
         put(client, zone_id, record)
@@ -51,12 +52,23 @@ def zone_id(client: Route53Client) -> str:
     return zone["Id"].removeprefix("/hostedzone/")
 
 
-def weighted(name: str, side: str, value: str, weight: int) -> ResourceRecordSetTypeDef:
+def remove_zone(client: Route53Client) -> None:
+    """Delete the one zone with all its records."""
+    own = zone_id(client)
+    records = client.list_resource_record_sets(HostedZoneId=own)["ResourceRecordSets"]
+    changes: Any = [
+        {"Action": "DELETE", "ResourceRecordSet": one} for one in records if one["Type"] not in {"NS", "SOA"}
+    ]
+    client.change_resource_record_sets(HostedZoneId=own, ChangeBatch={"Changes": changes})
+    client.delete_hosted_zone(Id=own)
+
+
+def weighted(name: str, side: str, value: str, weight: int, ttl_seconds: int = 60) -> ResourceRecordSetTypeDef:
     """One weighted CNAME."""
     return {
         "Name": name,
         "Type": "CNAME",
-        "TTL": 60,
+        "TTL": ttl_seconds,
         "SetIdentifier": side,
         "Weight": weight,
         "ResourceRecords": [{"Value": value}],

@@ -8,6 +8,7 @@ import pytest
 from rehearsal.shared import Shared
 
 from daybreak.errors import ConfigError
+from daybreak.lab.aws import EmulatedAws
 from daybreak.lab.cluster import Cluster
 
 PAIRS = [
@@ -32,3 +33,11 @@ def shared(
     made = Shared(*servers, tmp_path_factory.mktemp("shared"), getattr(request.module, "LIMITS", {}))
     yield made
     made.close()
+
+
+@pytest.fixture
+def account(emulated_account: EmulatedAws, monkeypatch: pytest.MonkeyPatch) -> EmulatedAws:
+    """Emulated AWS, to which this process's environment leads."""
+    for name, value in emulated_account.environment().items():
+        monkeypatch.setenv(name, value)
+    return emulated_account

@@ -22,7 +22,7 @@ from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.configuration import Section, write_configuration
 from daybreak.lab.pair import APPLICATION, Pair
-from daybreak.lab.ways import ByBouncer
+from daybreak.lab.ways import ByBouncer, Way
 from daybreak.lab.workload import Workload
 from daybreak.model import Side
 from daybreak.wiring import Runtime, build
@@ -95,6 +95,7 @@ class World:
     directory: Path
     limits: Mapping[str, float] = field(default_factory=dict)
     bouncer: Bouncer | None = None
+    way: Way | None = None
     clients: int = 4
     rate_per_second: float = 150.0
     scale: float = SCALE
@@ -116,7 +117,7 @@ class World:
         )
         with ExitStack() as stack:
             rate = self.rate_per_second
-            way = None if self.bouncer is None else ByBouncer(self.bouncer)
+            way = self.way if self.bouncer is None else ByBouncer(self.bouncer)
             self.workload = Workload(self.pair, clients=self.clients, rate_per_second=rate, way=way)
             stack.enter_context(self.workload)
             self.probes = stack.enter_context(Probes(self.pair))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from psycopg import conninfo
@@ -12,7 +12,7 @@ from daybreak.lab.bouncer import READER, WRITER, Bouncer
 from daybreak.lab.pair import MIGRATION, Pair
 from daybreak.model import Side
 
-Section = Mapping[str, str | int | float]
+Section = Mapping[str, str | int | float | Sequence[int]]
 
 
 def write_configuration(
