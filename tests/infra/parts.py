@@ -10,6 +10,7 @@ from infra.conftest import Bench
 from pydantic import SecretStr
 
 from daybreak.config import Server, aws
+from daybreak.infra.alarms import Alarms, AlarmsProps
 from daybreak.infra.aurora import Aurora, AuroraProps
 from daybreak.infra.controller import Controller, ControllerProps
 from daybreak.infra.dms import Dms, DmsProps, verification
@@ -88,7 +89,13 @@ class Parts:
                 notices, package,
             ),
         )  # fmt: skip
-        props = EventsProps(site, poll_minutes, controller, self.dms, notices, self.aurora)
+        watch = aws.Watch()
+        alarms = Alarms(
+            stack,
+            "alarms",
+            AlarmsProps(site, watch, self.aurora, self.dms, controller, notices, "payments", poll_minutes),
+        )
+        props = EventsProps(site, watch, poll_minutes, controller, self.dms, notices, self.aurora, alarms)
         return controller, Events(stack, "events", props)
 
     def configuration(self, routing: Routing) -> StateConfiguration:

@@ -90,8 +90,9 @@ def test_a_stream_without_a_lag_is_red_and_an_idle_stack_is_not(
     ("wakes", "reports", "red"),
     [
         (Series(None, None), Series(None, None), False),  # nobody wakes it: no migration
-        (Series(5, 5), Series(5, 4), False),
-        (Series(5, 5), Series(None, None), True),
+        (Series(5, 5, 5, 5), Series(5, 4, 5, 5), False),
+        (Series(5, 5, 5, 5), Series(None, None, None, 1), False),  # a quarter of an hour: the longest run
+        (Series(5, 5, 5, 5), Series(None, None, None, None), True),
         (Series(None, None), Series(3, 3), False),  # a command on some machine reports
     ],
 )
@@ -99,6 +100,21 @@ def test_a_controller_that_is_woken_and_says_nothing_is_red(
     tmp_path: Path, wakes: Series, reports: Series, red: bool
 ) -> None:
     assert _red(_alarms(tmp_path)["controller-silent"], wakes=wakes, reports=reports) is red
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 5, 14, 15, 60])
+def test_silence_is_longer_than_any_run_and_the_wait_for_the_next(tmp_path: Path, minutes: int) -> None:
+    """In a time of that length at most so many whole periods fit."""
+    alarm = _alarms(tmp_path, controller={"poll_minutes": minutes})["controller-silent"]
+    (period,) = {one["metric"]["period"] for one in alarm["metric_query"] if "metric" in one}
+    assert alarm["datapoints_to_alarm"] * period > 15 * 60 + minutes * 60
+
+
+def test_refused_starts_are_red_only_after_more_than_two_of_the_longest_runs(tmp_path: Path) -> None:
+    """Lambda tries again what was refused, so behind a long run there are refusals in a healthy migration."""
+    alarm = _alarms(tmp_path)["controller-throttles"]
+    assert alarm["datapoints_to_alarm"] == alarm["evaluation_periods"]
+    assert alarm["evaluation_periods"] * alarm["period"] > 2 * 15 * 60 + 5 * 60
 
 
 def test_slots_are_measured_by_what_they_and_their_wal_take(tmp_path: Path) -> None:
@@ -113,6 +129,7 @@ def test_a_slow_look_widens_the_periods(tmp_path: Path) -> None:
     """A period that is shorter than the time between two looks would have no data, and red for that."""
     alarms = _alarms(tmp_path, controller={"poll_minutes": 30})
     assert alarms["lag"]["period"] == 30 * 60
+    assert alarms["controller-silent"]["evaluation_periods"] == 2
     for name in ("lag-missing", "controller-silent"):
         of = [one["metric"]["period"] for one in alarms[name]["metric_query"] if "metric" in one]
         assert of == [60 * 60] * 2

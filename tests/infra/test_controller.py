@@ -53,6 +53,16 @@ def test_function_runs_alone_in_the_subnets(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("controller")
+def test_what_waits_for_the_function_outlives_two_of_the_longest_runs_and_no_more(bench: Bench) -> None:
+    """Looks that wait behind a comparison are no dead letters; a cutover that was asked for does not come hours
+    later. Without this Lambda keeps both six hours, and runs each failure twice more."""
+    function, queue = bench.only("aws_lambda_function"), bench.only("aws_lambda_function_event_invoke_config")
+    assert "controller_function" in queue["function_name"]
+    assert queue["maximum_event_age_in_seconds"] == 2 * function["timeout"]
+    assert queue["maximum_retry_attempts"] == 0
+
+
+@pytest.mark.usefixtures("controller")
 def test_rights_come_before_the_function(bench: Bench) -> None:
     """Lambda checks them when it makes one in a VPC."""
     (policy,) = (one for one in bench.only("aws_lambda_function")["depends_on"] if "aws_iam_role_policy" in one)

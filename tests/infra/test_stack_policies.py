@@ -39,6 +39,7 @@ _NAMELESS = {
     "aws_cloudwatch_event_target",
     "aws_iam_role_policy_attachment",
     "aws_kms_key",
+    "aws_lambda_function_event_invoke_config",
     "aws_route",
     "aws_route_table_association",
     "aws_secretsmanager_secret_version",
@@ -159,7 +160,8 @@ def test_event_patterns_are_patterns(stack: Json) -> None:
         if "event_pattern" in one:
             pattern = json.loads(one["event_pattern"])
             assert set(pattern) <= {"source", "detail-type", "resources", "account", "region", "detail"}
-            assert {"source", "detail-type", "resources"} <= set(pattern), "events of other resources match"
+            assert {"source", "detail-type"} <= set(pattern)
+            assert "resources" in pattern or "alarmName" in pattern["detail"], "events of other resources match"
             _assert_pattern(pattern)
 
 
@@ -205,9 +207,12 @@ def test_every_alarm_tells_somebody_and_leads_to_its_section(stack: Json) -> Non
         for actions in ("alarm_actions", "ok_actions"):
             (told,) = one[actions]
             assert re.fullmatch(r"\$\{aws_sns_topic\.\S+\.arn\}", told), one["alarm_name"]
-        found = re.search(r"Runbook: docs/infrastructure/runbook\.md#(\S+)$", one["alarm_description"])
+        found = re.search(r"Runbook: docs/infrastructure/runbook\.md .*, section (\S+)$", one["alarm_description"])
         assert found, one["alarm_name"]
         assert found[1] in sections
+    told = [one["input_transformer"] for kind, one in resources(stack) if one.get("input_transformer")]
+    for one in told:
+        assert json.loads(one["input_template"]).rpartition(", section ")[2] in sections
 
 
 def test_parliament_finds_nothing_else(stack: Json) -> None:

@@ -8,6 +8,8 @@ stack teaches people to ignore it:
   two metrics: a migration that streams without reporting its lag, a schedule that wakes nobody who reports.
   In such a comparison a missing value counts as 0 (CloudWatch user guide, "Using metric math", operators);
   where both are missing there is nothing to judge, and that is fine.
+- A run reports when it ends, and only one runs at a time. So silence and refused starts are judged over more
+  than the longest run.
 - DMS reports while its task runs and is silent before and after. The state is then INSUFFICIENT_DATA, which
   is not red but is told to the topic when it begins. That a *stream* has no lag to report is ``lag-missing``.
 - Counts of failures and slot sizes are reported only when there are any: no data is good."""
@@ -23,15 +25,12 @@ from daybreak.aws.metrics import PHASE_NUMBER, Own
 from daybreak.config.aws import Watch
 from daybreak.infra import metrics
 from daybreak.infra.aurora import Aurora
-from daybreak.infra.controller import Controller
+from daybreak.infra.controller import TIMEOUT_SECONDS, Controller
 from daybreak.infra.dms import Dms
 from daybreak.infra.metrics import Metric, Role
-from daybreak.infra.notices import Notices
+from daybreak.infra.notices import Notices, runbook
 from daybreak.infra.site import Site
 from daybreak.model import Phase
-
-# Where `aws.watch.runbook_url` is empty: this page of Daybreak's documentation.
-RUNBOOK = "docs/infrastructure/runbook.md"
 
 _GB = 10**9
 # Below this PostgreSQL is near being killed for memory, whatever the size of the instance.
@@ -73,15 +72,17 @@ class Rule:
 
 
 class Alarms(Construct):
-    """All alarms, in ``all``."""
+    """All alarms, in ``all``; those ``of_the_migration`` leave out what is wrong with the controller itself."""
 
     all: tuple[CloudwatchMetricAlarm, ...]
+    of_the_migration: tuple[CloudwatchMetricAlarm, ...]
 
     def __init__(self, scope: Construct, id_: str, props: AlarmsProps) -> None:
         super().__init__(scope, id_)
         self._props = props
-        rules = [*self._stream(), *self._controller(), *self._target(), *self._dms()]
-        self.all = tuple(self._alarm(rule) for rule in rules)
+        rules = [*self._stream(), *self._target(), *self._dms()]
+        self.of_the_migration = tuple(self._alarm(rule) for rule in rules)
+        self.all = (*self.of_the_migration, *(self._alarm(rule) for rule in self._controller()))
 
     def _alarm(self, rule: Rule) -> CloudwatchMetricAlarm:
         topic = [self._props.notices.topic.arn]
@@ -157,7 +158,10 @@ class Alarms(Construct):
         ]
 
     def _controller(self) -> list[Rule]:
-        window = 60 * max(5, 2 * self._props.poll_minutes)
+        poll = 60 * self._props.poll_minutes
+        window = max(300, 2 * poll)
+        # From one report to the next: until the next look begins, and as long as that may take.
+        silent = max(2, (poll + TIMEOUT_SECONDS) // window + 1)
         controller = self._props.controller
         return [
             Rule(
@@ -170,8 +174,8 @@ class Alarms(Construct):
                     ("reports", self._own(Own.PHASE, "SampleCount", window)),
                 ),
                 above=0,
-                periods=2,
-                datapoints=2,
+                periods=silent,
+                datapoints=silent,
             ),
             Rule(
                 "controller-errors",
@@ -183,12 +187,12 @@ class Alarms(Construct):
             Rule(
                 "controller-throttles",
                 "controller-throttles",
-                # Only one may run at a time, so a single refusal is in order; it is tried again.
-                "The controller's function has been refused a start for a quarter of an hour.",
+                # Only one may run at a time: behind a long one looks are refused a start, and tried again.
+                "The controller's function has been refused a start for an hour.",
                 metric=metrics.function(controller, "Throttles"),
                 above=0,
-                periods=3,
-                datapoints=3,
+                periods=12,
+                datapoints=12,
             ),
             Rule(
                 "dead-letters",
@@ -300,11 +304,6 @@ class Alarms(Construct):
                 missing="missing",
             ),
         ]
-
-
-def runbook(settings: Watch, anchor: str = "") -> str:
-    """``Runbook: `` and where it is, at ``anchor`` where one is given."""
-    return f"Runbook: {settings.runbook_url or RUNBOOK}" + (f"#{anchor}" if anchor else "")
 
 
 def _queries(rule: Rule) -> list[CloudwatchMetricAlarmMetricQuery]:

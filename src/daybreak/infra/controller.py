@@ -19,6 +19,7 @@ from cdktn_provider_aws.lambda_function import (
     LambdaFunctionTracingConfig,
     LambdaFunctionVpcConfig,
 )
+from cdktn_provider_aws.lambda_function_event_invoke_config import LambdaFunctionEventInvokeConfig
 from cdktn_provider_aws.sqs_queue import SqsQueue
 from constructs import Construct
 
@@ -37,7 +38,11 @@ from daybreak.infra.state import State
 
 HANDLER = "daybreak.entry.lambda_handler.handle"
 # Lambda's own limit: a switchover runs in one invocation.
-_TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 900
+# What comes while the function runs waits in a queue of Lambda's. Looks that piled up behind two of the longest
+# runs still find their turn, so that a healthy migration leaves no dead letter; a cutover that somebody asked for
+# does not happen hours later.
+_WAIT_SECONDS = 2 * TIMEOUT_SECONDS
 # SQS's own limit: time for somebody to look.
 _KEEP_LETTERS_SECONDS = 14 * 86_400
 
@@ -87,6 +92,16 @@ class Controller(Construct):
             kms_key_id=props.keys.operations.arn,
         )
         self.function = self._function()
+        # A look that failed is made up for by the next one, and a request that failed is for whoever made it to
+        # repeat. What was refused a start is tried again all the same (Lambda developer guide, "How Lambda handles
+        # errors and retries with asynchronous invocation").
+        LambdaFunctionEventInvokeConfig(
+            self,
+            "queue",
+            function_name=self.function.function_name,
+            maximum_event_age_in_seconds=_WAIT_SECONDS,
+            maximum_retry_attempts=0,
+        )
 
     def _function(self) -> LambdaFunction:
         props = self._props
@@ -111,7 +126,7 @@ class Controller(Construct):
             runtime=props.settings.runtime,
             architectures=[props.settings.architecture],
             memory_size=props.settings.memory_mb,
-            timeout=_TIMEOUT_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             reserved_concurrent_executions=1,
             filename=package.path,
             source_code_hash=base64.b64encode(digest).decode(),

@@ -13,11 +13,12 @@ from constructs import Construct
 from daybreak.aws.metrics import PHASE_NUMBER, Own
 from daybreak.config.aws import Watch
 from daybreak.infra import metrics
-from daybreak.infra.alarms import Alarms, runbook
+from daybreak.infra.alarms import Alarms
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.controller import Controller
 from daybreak.infra.dms import Dms
 from daybreak.infra.metrics import Metric, Role
+from daybreak.infra.notices import runbook
 from daybreak.infra.site import Site
 from daybreak.infra.widgets import Graph, Limit, Log, States, Text, Widget, body
 

@@ -1,5 +1,5 @@
 """Rules that wake the controller and tell people: DMS's events about the one task, Aurora's about the one
-cluster, and the schedule.
+cluster, this stack's alarms, and the schedule.
 
 Events are matched by the resource they are about. DMS spells ``detail.type`` in two ways
 (``REPLICATION_TASK``, ``ReplicationTask``), so nothing here looks at it; a failure shows in ``category`` or
@@ -24,16 +24,20 @@ from cdktn_provider_aws.lambda_permission import LambdaPermission
 from cdktn_provider_aws.sqs_queue_policy import SqsQueuePolicy
 from constructs import Construct
 
+from daybreak.config.aws import Watch
+from daybreak.infra.alarms import Alarms
 from daybreak.infra.aurora import Aurora
 from daybreak.infra.controller import Controller, schedule_name
 from daybreak.infra.dms import Dms
-from daybreak.infra.notices import Notices
+from daybreak.infra.notices import Notices, runbook
 from daybreak.infra.policies import Condition, Statement, document
 from daybreak.infra.site import Site
 
 _TASK_EVENT = "DMS Replication Task State Change"
 _CLUSTER_EVENT = "RDS DB Cluster Event"
-# News an hour old is still news; a look that is late is made up for by the next one.
+_ALARM_EVENT = "CloudWatch Alarm State Change"
+# How long EventBridge tries to hand something over. News an hour old is still news; a look that could not be handed
+# over is made up for by the next one. What Lambda has taken waits in its own queue (``controller``).
 _NEWS_SECONDS, _LOOK_SECONDS = 3600, 60
 _NEWS_ATTEMPTS, _LOOK_ATTEMPTS = 8, 1
 
@@ -43,25 +47,28 @@ class EventsProps:
     """What the rules need. The controller looks every ``poll_minutes`` while a migration is active."""
 
     site: Site
+    settings: Watch
     poll_minutes: int
     controller: Controller
     dms: Dms | None
     notices: Notices
     aurora: Aurora
+    alarms: Alarms
 
 
 class Events(Construct):
-    """``schedule``, ``cluster_news`` and, with DMS, ``task_changes`` (to the controller) and ``task_news`` (to
-    people). The schedule is made disabled and stays as the controller turns it."""
+    """``schedule``, ``alarm_changes``, ``cluster_news`` and, with DMS, ``task_changes`` (to the controller) and
+    ``task_news`` (to people). The schedule is made disabled and stays as the controller turns it."""
 
     def __init__(self, scope: Construct, id_: str, props: EventsProps) -> None:
         super().__init__(scope, id_)
         self._props = props
         self.schedule = self._schedule()
+        self.alarm_changes = self._alarm_changes(props.alarms)
         self.cluster_news = self._cluster_news(props.aurora)
         self.task_changes = self._task_changes(props.dms) if props.dms else None
         self.task_news = self._task_news(props.dms) if props.dms else None
-        rules = (self.schedule, self.cluster_news, self.task_changes, self.task_news)
+        rules = (self.schedule, self.alarm_changes, self.cluster_news, self.task_changes, self.task_news)
         self._queue_policy([rule for rule in rules if rule])
 
     def _schedule(self) -> CloudwatchEventRule:
@@ -78,6 +85,13 @@ class Events(Construct):
         self._wake("schedule", rule, _LOOK_SECONDS, _LOOK_ATTEMPTS)
         return rule
 
+    def _alarm_changes(self, alarms: Alarms) -> CloudwatchEventRule:
+        # Were the function woken over its own trouble, that could keep itself going.
+        pattern = alarm_pattern([one.alarm_name for one in alarms.of_the_migration])
+        rule = self._rule("alarm-changes", "Wakes the controller when an alarm of this migration begins", pattern)
+        self._wake("alarm-changes", rule, _NEWS_SECONDS, _NEWS_ATTEMPTS)
+        return rule
+
     def _task_changes(self, dms: Dms) -> CloudwatchEventRule:
         pattern = task_pattern(dms.task.replication_task_arn)
         rule = self._rule("task-changes", "Wakes the controller when DMS has something to say of its task", pattern)
@@ -87,13 +101,13 @@ class Events(Construct):
     def _task_news(self, dms: Dms) -> CloudwatchEventRule:
         pattern = task_trouble_pattern(dms.task.replication_task_arn)
         rule = self._rule("task-news", "Tells people that the DMS task has failed or has paused reading", pattern)
-        self._tell("task-news", rule, "DMS task", "$.detail.detailMessage")
+        self._tell("task-news", rule, "DMS task", "$.detail.detailMessage", "task-failed")
         return rule
 
     def _cluster_news(self, aurora: Aurora) -> CloudwatchEventRule:
         pattern = cluster_pattern(aurora.cluster.arn)
         rule = self._rule("cluster-news", "Tells people of failovers and failures of the Aurora cluster", pattern)
-        self._tell("cluster-news", rule, "Aurora cluster", "$.detail.Message")
+        self._tell("cluster-news", rule, "Aurora cluster", "$.detail.Message", "cluster-news")
         return rule
 
     def _rule(self, what: str, description: str, pattern: Mapping[str, object]) -> CloudwatchEventRule:
@@ -118,9 +132,9 @@ class Events(Construct):
         )
         self._target(what, rule, function.arn, (seconds, attempts), None)
 
-    def _tell(self, what: str, rule: CloudwatchEventRule, about: str, message: str) -> None:
-        names = self._props.site.names
-        text = f"Daybreak {names.migration} ({names.environment}), {about} at <time>: <message>"
+    def _tell(self, what: str, rule: CloudwatchEventRule, about: str, message: str, anchor: str) -> None:
+        names, where = self._props.site.names, runbook(self._props.settings, anchor)
+        text = f"Daybreak {names.migration} ({names.environment}), {about} at <time>: <message> {where}"
         transformer = CloudwatchEventTargetInputTransformer(
             input_paths={"message": message, "time": "$.time"}, input_template=json.dumps(text)
         )
@@ -181,6 +195,13 @@ def task_trouble_pattern(task_arn: str) -> dict[str, object]:
     """This task has failed, or has paused reading because its instance runs out of memory or disk."""
     signs = [{"category": ["Failure"]}, {"eventType": ["REPLICATION_TASK_FAILED", {"prefix": "READING_PAUSED"}]}]
     return {**task_pattern(task_arn), "detail": {"$or": signs}}
+
+
+def alarm_pattern(names: Sequence[str]) -> dict[str, object]:
+    """One of the alarms called ``names`` begins (CloudWatch user guide, "Alarm events and EventBridge"). By name, for
+    their ARNs together are longer than a pattern may be (2,048 characters)."""
+    detail = {"alarmName": list(names), "state": {"value": ["ALARM"]}}
+    return {"source": ["aws.cloudwatch"], "detail-type": [_ALARM_EVENT], "detail": detail}
 
 
 def cluster_pattern(cluster_arn: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The topic on which people hear of alarms, failures and milestones."""
+"""The topic on which people hear of alarms, failures and milestones, and where they read what to do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from cdktn_provider_aws.sns_topic_policy import SnsTopicPolicy
 from cdktn_provider_aws.sns_topic_subscription import SnsTopicSubscription
 from constructs import Construct
 
+from daybreak.config.aws import Watch
 from daybreak.infra.encryption import Keys
 from daybreak.infra.policies import Condition, Statement, document, from_this_account
 from daybreak.infra.site import Site
+
+# This page of Daybreak's documentation, which is published nowhere.
+_RUNBOOK = "docs/infrastructure/runbook.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +68,11 @@ class Notices(Construct):
                 effect="Deny",
             ),
         ]
+
+
+def runbook(settings: Watch, anchor: str = "") -> str:
+    """``Runbook: `` and where it is, at ``anchor`` where one is given: a link where ``aws.watch.runbook_url`` is set,
+    otherwise page and section in words, for a path is no link in an e-mail."""
+    if settings.runbook_url:
+        return f"Runbook: {settings.runbook_url}" + (f"#{anchor}" if anchor else "")
+    return f"Runbook: {_RUNBOOK} in Daybreak's documentation" + (f", section {anchor}" if anchor else "")

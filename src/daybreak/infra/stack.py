@@ -145,11 +145,15 @@ class DaybreakStack(TerraformStack):
 
     def _watch(self, data: _Data, controller: Controller, notices: Notices) -> None:
         site, name, poll_minutes = self._site, self._settings.name, self._aws.controller.poll_minutes
-        Events(self, "events", EventsProps(site, poll_minutes, controller, data.dms, notices, data.aurora))
         alarms = Alarms(
             self,
             "alarms",
             AlarmsProps(site, self._aws.watch, data.aurora, data.dms, controller, notices, name, poll_minutes),
+        )
+        Events(
+            self,
+            "events",
+            EventsProps(site, self._aws.watch, poll_minutes, controller, data.dms, notices, data.aurora, alarms),
         )
         Dashboard(
             self,
