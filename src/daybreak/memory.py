@@ -38,7 +38,8 @@ class MemoryStateStore:
                     f"Another thread moved {record.name} (version {found}, not {expected_version}).",
                     "Nothing was written. Load the record again.",
                 )
-            stored = replace(record, version=expected_version + 1)
+            last = max((entry.version for owner, entry in self._journal if owner == record.name), default=0)
+            stored = replace(record, version=max(expected_version, last) + 1)
             entry = JournalEntry(at, stored.version, stored.generation, stored.owner, event, step, detail)
             self._records[record.name] = stored
             self._journal.append((record.name, entry))

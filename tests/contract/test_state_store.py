@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aws_tables import fresh_table
@@ -15,6 +18,7 @@ from daybreak.errors import StateConflict
 from daybreak.memory import MemoryStateStore
 from daybreak.model import Intent, JournalEntry, MigrationRecord, Phase, Side, Step, Verb
 from daybreak.ports import StateStore
+from daybreak.store.codec import encode
 from daybreak.store.dynamodb import DynamoStateStore
 from daybreak.store.sqlite import SqliteStateStore
 
@@ -82,6 +86,52 @@ def test_the_journal_is_in_order(store: StateStore) -> None:
         JournalEntry(_AT, 1, 3, _RECORD.owner, "created"),
         JournalEntry(_AT - timedelta(days=1), 2, 4, _RECORD.owner, "begun", Step.ARM, "x"),
     )
+
+
+def _put(store: StateStore, record: MigrationRecord | None) -> None:
+    """Behind the store's back: the record is lost, or replaced with a copy."""
+    if isinstance(store, MemoryStateStore):
+        store._records = {} if record is None else {record.name: record}
+    elif isinstance(store, SqliteStateStore):
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+            connection.execute("DELETE FROM record")
+            if record is not None:
+                row = (record.name, record.version, encode(record))
+                connection.execute("INSERT INTO record (name, version, body) VALUES (?, ?, ?)", row)
+    elif isinstance(store, DynamoStateStore):
+        key: dict[str, Any] = {"migration": {"S": _RECORD.name}, "item": {"S": "record"}}
+        store._client.delete_item(TableName=store._table, Key=key)
+        if record is not None:
+            body = {"version": {"N": str(record.version)}, "body": {"S": encode(record)}}
+            store._client.put_item(TableName=store._table, Item={**key, **body})
+
+
+def test_a_record_that_was_lost_is_made_again_after_the_journal(store: StateStore) -> None:
+    for version in range(3):
+        _swap(store, _RECORD, version, f"change {version + 1}")
+    journal = store.journal("shop")
+    _put(store, None)
+    with pytest.raises(StateConflict):
+        _swap(store, _RECORD, 3)
+    rebuilt = _swap(store, replace(_RECORD, generation=9), 0, "adopted")
+    assert rebuilt == store.load("shop") == replace(_RECORD, generation=9, version=4)
+    assert store.journal("shop")[:-1] == journal
+    assert _swap(store, rebuilt, 4, "moved").version == 5
+    assert [entry.version for entry in store.journal("shop")] == [1, 2, 3, 4, 5]
+
+
+def test_an_older_copy_that_was_put_back_goes_on_after_the_journal(store: StateStore) -> None:
+    copy = _swap(store, _RECORD, 0)
+    for version in range(1, 4):
+        _swap(store, _RECORD, version)
+    _put(store, copy)
+    with pytest.raises(StateConflict):  # whoever still had the newest
+        _swap(store, _RECORD, 4)
+    assert store.load("shop") == copy
+    assert _swap(store, copy, 1, "put back").version == 5
+    with pytest.raises(StateConflict):
+        _swap(store, copy, 1)
+    assert [entry.event for entry in store.journal("shop")] == ["moved"] * 4 + ["put back"]
 
 
 def test_migrations_do_not_meet(store: StateStore) -> None:

@@ -116,13 +116,15 @@ def test_a_table_that_is_not_there_says_what_makes_it(table: Table) -> None:
 
 
 def test_a_journal_row_is_never_written_over(table: Table) -> None:
-    store = table.store
-    _swap(store, 0)
-    # A record that was put back from a copy by hand: its version is one that the journal had already.
-    table.client.delete_item(TableName=table.name, Key={"migration": {"S": "shop"}, "item": {"S": "record"}})
-    with pytest.raises(StateConflict):
-        _swap(store, 0)
-    assert len(store.journal("shop")) == 1
+    """Where another process wrote the next row as well, after this one had asked for the last."""
+    with Stubber(table.client) as stub:
+        _cancelled(stub, "None", "ConditionalCheckFailed")
+        stub.add_response("query", {"Items": []})
+        _cancelled(stub, "ConditionalCheckFailed", "ConditionalCheckFailed")
+        stub.add_response("get_item", {})
+        with pytest.raises(StateConflict, match="version 0, not 4"):
+            _swap(table.store, 4)
+        stub.assert_no_pending_responses()
 
 
 def test_a_long_journal_comes_in_pages_and_whole(table: Table) -> None:

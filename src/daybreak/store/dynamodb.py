@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tenacity
 
@@ -54,10 +54,12 @@ class DynamoStateStore:
     ) -> MigrationRecord:
         """See ``StateStore.compare_and_swap``; durable when it returns."""
         stored = replace(record, version=expected_version + 1)
-        entry = JournalEntry(at, stored.version, stored.generation, stored.owner, event, step, detail)
-        items: list[TransactWriteItemTypeDef] = [self._record(stored, expected_version), self._row(stored.name, entry)]
         with translated(f"writing table {self._table}"):
-            if not self._written(items):
+            lost = self._lost(self._writes(stored, expected_version, event, step, at, detail))
+            if lost == (False, True):  # asked for only then: a switchover has no time for a query at each write
+                stored = replace(record, version=self._last_version(record.name) + 1)
+                lost = self._lost(self._writes(stored, expected_version, event, step, at, detail))
+            if any(lost):
                 found = self.load(record.name)
                 raise StateConflict(
                     f"dynamodb://{self._table}: another process moved {record.name}"
@@ -70,17 +72,24 @@ class DynamoStateStore:
         """See ``StateStore.journal``."""
         entries: list[JournalEntry] = []
         with translated(f"reading table {self._table}"):
-            pages = self._client.get_paginator("query").paginate(
-                TableName=self._table,
-                ConsistentRead=True,
-                # ``item`` is a word of DynamoDB's own ("Reserved words in DynamoDB").
-                KeyConditionExpression="migration = :name AND begins_with(#item, :journal)",
-                ExpressionAttributeNames={"#item": "item"},
-                ExpressionAttributeValues={":name": {"S": name}, ":journal": {"S": _JOURNAL}},
-            )
-            for page in pages:
+            for page in self._client.get_paginator("query").paginate(**self._rows(name)):
                 entries += [_entry(item) for item in page["Items"]]
         return tuple(entries)
+
+    def _last_version(self, name: str) -> int:
+        """That of the journal's last row, 0 where there is none."""
+        found = self._client.query(**self._rows(name), ScanIndexForward=False, Limit=1)["Items"]
+        return _entry(found[0]).version if found else 0
+
+    def _rows(self, name: str) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            # ``item`` is a word of DynamoDB's own ("Reserved words in DynamoDB").
+            "KeyConditionExpression": "migration = :name AND begins_with(#item, :journal)",
+            "ExpressionAttributeNames": {"#item": "item"},
+            "ExpressionAttributeValues": {":name": {"S": name}, ":journal": {"S": _JOURNAL}},
+        }
 
     @tenacity.retry(
         retry=tenacity.retry_if_exception(lambda error: _RACE in _reasons(error)),
@@ -88,15 +97,22 @@ class DynamoStateStore:
         wait=tenacity.wait_random_exponential(multiplier=0.02, max=1),
         reraise=True,
     )
-    def _written(self, items: list[TransactWriteItemTypeDef]) -> bool:
-        """False where the record has another version. A race that DynamoDB calls a conflict is tried again."""
+    def _lost(self, items: list[TransactWriteItemTypeDef]) -> tuple[bool, ...]:
+        """Whether the record has another version, and whether the journal has that row; empty once written. A race
+        that DynamoDB calls a conflict is tried again."""
         try:
             self._client.transact_write_items(TransactItems=items)
         except self._client.exceptions.TransactionCanceledException as error:
-            if _LOST in _reasons(error):
-                return False
+            if _LOST in (reasons := _reasons(error)):
+                return tuple(reason == _LOST for reason in reasons)
             raise
-        return True
+        return ()
+
+    def _writes(
+        self, stored: MigrationRecord, expected_version: int, event: str, step: Step | None, at: datetime, detail: str
+    ) -> list[TransactWriteItemTypeDef]:
+        entry = JournalEntry(at, stored.version, stored.generation, stored.owner, event, step, detail)
+        return [self._record(stored, expected_version), self._row(stored.name, entry)]
 
     def _record(self, stored: MigrationRecord, expected_version: int) -> TransactWriteItemTypeDef:
         body: dict[str, AttributeValueTypeDef] = {
@@ -141,12 +157,12 @@ def _key(name: str, item: str) -> dict[str, AttributeValueTypeDef]:
     return {"migration": {"S": name}, "item": {"S": item}}
 
 
-def _reasons(error: BaseException) -> frozenset[str]:
+def _reasons(error: BaseException) -> tuple[str, ...]:
     """Why a transaction was cancelled, one code for each of its writes; empty for other errors."""
     if error_code(error) != "TransactionCanceledException":
-        return frozenset()
+        return ()
     reasons = getattr(error, "response", {}).get("CancellationReasons", [])
-    return frozenset(str(reason.get("Code", "")) for reason in reasons)
+    return tuple(str(reason.get("Code", "")) for reason in reasons)
 
 
 def _entry(item: dict[str, AttributeValueTypeDef]) -> JournalEntry:

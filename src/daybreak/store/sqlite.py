@@ -65,7 +65,6 @@ class SqliteStateStore:
         self, record: MigrationRecord, expected_version: int, event: str, step: Step | None, at: datetime, detail: str
     ) -> MigrationRecord:
         """See ``StateStore.compare_and_swap``; on disk when it returns."""
-        stored = replace(record, version=expected_version + 1)
         with self._open() as connection, _immediate(connection):
             row = connection.execute("SELECT version FROM record WHERE name = ?", (record.name,)).fetchone()
             found = 0 if row is None else int(row[0])
@@ -74,6 +73,10 @@ class SqliteStateStore:
                     f"{self.path}: another process moved {record.name} (version {found}, not {expected_version}).",
                     "Nothing was written. See `daybreak status`, then run the command again.",
                 )
+            (last,) = connection.execute(
+                "SELECT coalesce(max(version), 0) FROM journal WHERE name = ?", (record.name,)
+            ).fetchone()
+            stored = replace(record, version=max(expected_version, last) + 1)
             connection.execute(
                 "INSERT INTO record (name, version, body) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET version = excluded.version, body = excluded.body",
