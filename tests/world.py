@@ -89,13 +89,13 @@ class World:
             return SideStatus(side, problem="connection refused")
         return self.sides[side]
 
-    def claim(self, owner: str, generation: int, take_over: bool) -> int:
-        if self.down is not None:
+    def claim(self, owner: str, generation: int, take_over: bool, sides: tuple[Side, ...] = tuple(Side)) -> int:
+        if self.down in sides:
             raise TransientError(f"{self.down}: connection refused", "Start it.")
         if self.rival and not take_over:
             raise ControllerAtWork(f"Another Daybreak is at work ({self.rival}).", "Wait for it.")
         wanted = max(generation, *(status.generation for status in self.sides.values())) + 1
-        for side in Side:
+        for side in sides:
             self._change(side, generation=wanted, owner=owner)
         return wanted
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -47,12 +48,14 @@ _POLL_SECONDS = 0.25
 class Event:
     """What the loop tells whoever watches: ``kind`` is intend, done, wait, retry, mark or progress.
 
-    ``mark`` events come from inside the hot part of a switchover, one after each of its steps."""
+    ``mark`` events come from inside the hot part of a switchover, one after each of its steps. ``urgent`` waits
+    are those during which perhaps nobody can write."""
 
     kind: str
     step: Step | None = None
     text: str = ""
     progress: Progress | None = None
+    urgent: bool = False
 
 
 Listener = Callable[[Event], None]
@@ -144,8 +147,10 @@ class Controller:
             return record
         if record.phase is Phase.PLANNED and verb is Verb.START and (blockers := _blockers(self._preflight())):
             raise PreflightFailed(blockers)
-        self._stop_if_outdated(record, self.observe(record))
-        before, record = record, self._claim(take_over)
+        seen = self.observe(record)
+        self._stop_if_outdated(record, seen)
+        sides = machine.to_claim(record, Intent(verb, seen.at, percent), seen)
+        before, record = record, self._claim(take_over, sides)
         if record.phase.ended:
             return record
         if record.intent is not None and record.intent != before.intent:  # from elsewhere, just now
@@ -161,17 +166,33 @@ class Controller:
     def serve(self, take_over: bool) -> MigrationRecord:
         """Act until nothing is asked for any more; what is asked for is in the record already.
 
-        Raises like ``run``, but says in the record's ``last_error`` what was refused."""
+        Raises like ``run``, but says in the record's ``last_error`` what was refused, and also what failed:
+        whoever asked sees nothing else."""
+        try:
+            return self._serve(take_over)
+        except AdapterError as error:
+            self._note(error)
+            raise
+
+    def _serve(self, take_over: bool) -> MigrationRecord:
         record = self.record()
         if record.intent is None or record.phase.ended:
             return record
-        self._stop_if_outdated(record, self.observe(record))
-        record = self._claim(take_over)
+        seen = self.observe(record)
+        self._stop_if_outdated(record, seen)
+        record = self._claim(take_over, machine.to_claim(record, record.intent, seen))
         if record.intent is None or record.phase.ended:
             return record
         # By this clock, which dates all that the intent is judged by; the asker's may be wrong.
         taken_up = replace(record.intent, asked_at=self._clock())
         return self._until_done(self._kept.swap(record, replace(record, intent=taken_up), "taken up"))
+
+    def _note(self, error: AdapterError) -> None:
+        """Once for each kind of failure: what is asked for stays asked for, and may fail every minute."""
+        record = self.record()
+        if record.intent is not None and record.last_error != str(error):
+            with suppress(StateConflict):
+                self._kept.swap(record, replace(record, last_error=str(error)), f"failed: {error.message}")
 
     def _pursue(self, record: MigrationRecord, intent: Intent) -> MigrationRecord:
         """Write ``intent`` into the record and act until nothing is asked for any more."""
@@ -246,16 +267,16 @@ class Controller:
                 "It was led on from another state file. Use that one, or run `daybreak adopt` to go on from here.",
             )
 
-    def _claim(self, take_over: bool) -> MigrationRecord:
-        """Raise the generation in both databases, then in the record, as it is once nobody else can act."""
-        generation = self._retrying()(self._switch.claim, self._owner, self.record().generation, take_over)
+    def _claim(self, take_over: bool, sides: tuple[Side, ...] = tuple(Side)) -> MigrationRecord:
+        """Raise the generation in the databases, then in the record, as it is once nobody else can act."""
+        generation = self._retrying()(self._switch.claim, self._owner, self.record().generation, take_over, sides)
         record = self.record()
         if record.phase.ended:  # by another process, just now: leave no trace of having claimed it
             self._switch.clean_up(record, unfence=record.phase is Phase.ABORTED)
             return record
         if record.generation >= generation:
             raise self._taken_over(record)
-        changed = replace(record, owner=self._owner, generation=generation, last_error="")
+        changed = replace(record, owner=self._owner, generation=generation)
         record = self._kept.swap(record, changed, f"generation {generation} is ours")
         self._generation, self._unsure = generation, False
         return record
@@ -297,11 +318,11 @@ class Controller:
         try:
             return self._claim(take_over=True)
         except TransientError as error:
-            self._wait(Wait(f"it is not known how far the switchover came: {error.message}"))
+            self._wait(Wait(f"it is not known how far the switchover came: {error.message}", urgent=True))
             return record
 
     def _wait(self, decision: Wait) -> None:
-        self._tell(Event("wait", text=decision.reason))
+        self._tell(Event("wait", text=decision.reason, urgent=decision.urgent))
         now = self._clock()
         self._waiting_since = self._waiting_since or now
         if decision.limited and self._is_long_since(self._waiting_since):

@@ -85,7 +85,8 @@ class Effects:
         self.router.shift_reads(percent)
         # Counted from here on: what failed there before, readers had nothing to do with.
         rollbacks = self.switch.observe(Side.TARGET).rollbacks
-        return replace(record, read_weight=percent, shifted_at=self.clock(), rollbacks_then=rollbacks)
+        now = self.clock()
+        return replace(record, read_weight=percent, shifted_at=now, rollbacks_at=now, rollbacks_then=rollbacks)
 
     def _lower_ttl(self, record: MigrationRecord) -> MigrationRecord:
         seconds = self.router.lower_ttl()
@@ -212,7 +213,7 @@ class Effects:
 
     def _end(self, record: MigrationRecord) -> MigrationRecord:
         finishing = record.intent is not None and record.intent.verb is Verb.FINISH
-        return replace(record, phase=Phase.FINISHED if finishing else Phase.ABORTED, intent=None)
+        return replace(record, phase=Phase.FINISHED if finishing else Phase.ABORTED, intent=None, last_error="")
 
 
 def _under_way(record: MigrationRecord) -> Switchover:

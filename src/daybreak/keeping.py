@@ -10,6 +10,9 @@ from daybreak.errors import StateConflict
 from daybreak.model import MigrationRecord, Step
 from daybreak.ports import StateStore
 
+# What others may change while a controller works.
+_BESIDE = ("intent", "postponed_until", "told", "rollbacks_at", "rollbacks_then")
+
 
 @dataclass(frozen=True)
 class Keeping:
@@ -26,18 +29,17 @@ class Keeping:
     def swap(self, old: MigrationRecord, new: MigrationRecord, event: str, step: Step | None = None) -> MigrationRecord:
         """Store ``new`` in place of ``old``; returns what is stored then.
 
-        Where only an operator changed their mind meanwhile (intent, postponement), both hold. Raises
-        StateConflict where anybody changed anything else."""
+        Where meanwhile only an operator changed their mind (intent, postponement), or people were told and failed
+        reads counted, both hold. Raises StateConflict where anybody changed anything else."""
         try:
             return self.store.compare_and_swap(new, old.version, event, step, self.clock(), "")
         except StateConflict:
             now = self.record()
-            as_before = replace(now, intent=old.intent, postponed_until=old.postponed_until, version=old.version)
+            as_before = replace(now, version=old.version, **{name: getattr(old, name) for name in _BESIDE})
             if now.version == old.version or as_before != old:
                 raise
-            intent = new.intent if now.intent == old.intent else now.intent
-            merged = replace(new, intent=intent, postponed_until=now.postponed_until)
-            return self.swap(now, merged, event, step)
+            changed = {name: getattr(now, name) for name in _BESIDE if getattr(now, name) != getattr(old, name)}
+            return self.swap(now, replace(new, **changed), event, step)
 
     def measured_seconds(self) -> dict[Step, float]:
         """Seconds from "intend" to "done" of each step, the latest that was measured."""

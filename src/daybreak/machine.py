@@ -88,6 +88,16 @@ def contradiction(record: MigrationRecord, seen: Observation) -> str:
     return ""
 
 
+def to_claim(record: MigrationRecord, intent: Intent, seen: Observation) -> tuple[Side, ...]:
+    """On which sides to take charge for ``intent``: on both, but that reads may leave a standby which does not
+    answer. Nothing is done there then, and whoever acts there later takes charge of it anew."""
+    standby = seen.side(record.primary.other)
+    leaving = intent.verb is Verb.SHIFT and not _towards_standby(replace(record, intent=intent), seen)
+    if leaving and record.phase is Phase.STREAMING and not standby.reachable:
+        return (record.primary,)
+    return tuple(Side)
+
+
 def give_up(record: MigrationRecord, seen: Observation, reason: str) -> MigrationRecord | None:
     """``record`` with what is asked for given up, so that the loop undoes what was begun for it.
 
@@ -158,7 +168,9 @@ def _blind(record: MigrationRecord, seen: Observation) -> Wait | None:
         )
     if not new.reachable and old_closed(record, seen):
         # Not limited: nobody can write until this one is back and opened.
-        return Wait(f"{old.side} is closed and {new.side}, which must open, is not reachable: {new.problem}")
+        return Wait(
+            f"{old.side} is closed and {new.side}, which must open, is not reachable: {new.problem}", urgent=True
+        )
     return None
 
 

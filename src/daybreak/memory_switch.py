@@ -60,9 +60,9 @@ class MemorySwitch:
             fingerprint=f"{sorted(database.tables)} {database.ddl}",
         )
 
-    def claim(self, owner: str, generation: int, take_over: bool) -> int:
+    def claim(self, owner: str, generation: int, take_over: bool, sides: tuple[Side, ...] = tuple(Side)) -> int:
         """See ``Switch.claim``."""
-        databases = [self.world.reach(side) for side in Side]
+        databases = [self.world.reach(side) for side in sides]
         if not take_over and any(other is not self.process for other in self.world.connected):
             raise ControllerAtWork("Another Daybreak is at work.", "Wait for it or stop it.")
         for database in databases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daybreak.model import MigrationRecord, Phase, Side, Switchover
+from daybreak.model import MigrationRecord, Phase, Side, Switchover, Told, Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,31 +18,62 @@ class Milestone:
     metric: str = ""
 
 
-def milestones(before: MigrationRecord, after: MigrationRecord) -> tuple[Milestone, ...]:
-    """What happened to the migration between two records, worth telling."""
-    name, found = after.name, []
-    if after.phase is not before.phase and after.phase in _PHASES:
-        found.append(Milestone(f"{name}: {_PHASES[after.phase]}", _where(after)))
-    last = after.last_switchover
-    if last is not None and last != before.last_switchover:
-        found.append(_switchover(name, last, after))
-    if after.read_weight != before.read_weight:
-        found.append(
-            Milestone(
-                f"{name}: {after.read_weight}% of reads go to the target",
-                f"They were {before.read_weight}%. {_where(after)}",
-            )
-        )
-    told = last is not None and after.last_error == last.backed_out
-    if after.last_error and after.last_error != before.last_error and not told:
-        found.append(Milestone(f"{name}: something was refused", f"{after.last_error}\n{_where(after)}"))
+def milestones(record: MigrationRecord) -> tuple[Milestone, ...]:
+    """What happened since people were told last (``record.told``) that is worth telling."""
+    name, told, found = record.name, record.told, []
+    if record.phase in _PHASES and record.phase is not told.phase and told.phase in _BEFORE[record.phase]:
+        found.append(Milestone(f"{name}: {_PHASES[record.phase]}", _where(record)))
+    last = record.last_switchover
+    if last is not None and last.number > told.switchover:
+        found.append(_switchover(name, last, record))
+    if record.read_weight != told.read_weight:
+        text = f"They were {told.read_weight}%. {record.last_error} {_where(record)}".replace("  ", " ")
+        found.append(Milestone(f"{name}: {record.read_weight}% of reads go to the target", text))
+    checked = record.verification
+    if checked is not None and not checked.clean and checked.at != told.verified_at:
+        found.append(_unequal(name, checked))
+    said = last is not None and record.last_error == last.backed_out
+    if record.last_error and record.last_error != told.error and not said and record.read_weight == told.read_weight:
+        what = "something was refused"
+        if record.intent is not None:
+            what = f"{record.intent.verb} fails and is tried again"
+        found.append(Milestone(f"{name}: {what}", f"{record.last_error}\n{_where(record)}"))
     return tuple(found)
+
+
+def told(record: MigrationRecord) -> Told:
+    """What people know once they were told ``milestones(record)``."""
+    last, checked = record.last_switchover, record.verification
+    return Told(
+        # A switchover under way is no news; its outcome is.
+        phase=Phase.STREAMING if record.phase is Phase.SWITCHING else record.phase,
+        read_weight=record.read_weight,
+        switchover=0 if last is None else last.number,
+        error=record.last_error,
+        verified_at=None if checked is None or checked.clean else checked.at,
+    )
+
+
+def _unequal(name: str, found: Verification) -> Milestone:
+    if found.differences:
+        text = f"{len(found.differences)} differences, the first of them: {found.differences[0]}."
+        return Milestone(f"{name}: BOTH SIDES DIFFER", f"{text} No traffic moves by itself. See `daybreak verify`.")
+    return Milestone(
+        f"{name}: a comparison did not get to its end",
+        f"{found.tables} tables, {found.rows:,} rows were compared in {found.seconds:.0f} s, none different. No traffic"
+        " moves by itself. Raise cutover.certificate_seconds, or see `daybreak verify`.",
+    )
 
 
 _PHASES = {
     Phase.STREAMING: "source and target are in step",
     Phase.FINISHED: "finished",
     Phase.ABORTED: "aborted, every trace removed",
+}
+_BEFORE = {
+    Phase.STREAMING: {Phase.PLANNED, Phase.LOADING},
+    Phase.FINISHED: {Phase.STREAMING},
+    Phase.ABORTED: {Phase.PLANNED, Phase.LOADING, Phase.STREAMING},
 }
 
 

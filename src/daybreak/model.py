@@ -245,14 +245,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an operator asked for and when; ``percent`` only for ``shift``.
+    """What was asked for and when; ``percent`` only for ``shift``. ``by_itself``: by no person.
 
-    ``given_up`` is the reason why it is not followed any more: what was begun for it is being undone."""
+    ``given_up`` is the reason why it is not followed any more: what was begun for it is being undone. With a
+    ``shift`` it is why reads go back, whatever was asked for before."""
 
     verb: Verb
     asked_at: datetime
     percent: int | None = None
     given_up: str = ""
+    by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,14 +314,27 @@ class Switchover:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What people were told last of a migration, so that nothing is left out or said twice.
+
+    ``switchover`` is the number of the last one that they know the outcome of."""
+
+    phase: Phase = Phase.PLANNED
+    read_weight: int = 0
+    switchover: int = 0
+    error: str = ""
+    verified_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MigrationRecord:
     """The one record of a migration; every change is a compare-and-swap on ``version``.
 
     ``generation`` fences effects: both databases hold the highest one that ever acted, and refuse
     an older. ``primary`` is who takes writes, ``read_weight`` the percent of reads on the target.
-    ``shifted_at`` and ``rollbacks_then``: when reads were moved last, and what the target had counted
-    then. ``postponed_until``: nothing is begun by itself before. ``old_ttl_until``: when the last client
-    forgets an address that it was given before the TTL was lowered.
+    ``shifted_at``: when reads were moved last. ``rollbacks_at`` and ``rollbacks_then``: when failed reads were
+    counted last, and what the target had counted then. ``postponed_until``: nothing is begun by itself before.
+    ``old_ttl_until``: when the last client forgets an address that it was given before the TTL was lowered.
     """
 
     name: str
@@ -332,8 +347,10 @@ class MigrationRecord:
     switchovers: int = 0
     verification: Verification | None = None
     shifted_at: datetime | None = None
+    rollbacks_at: datetime | None = None
     rollbacks_then: int = 0
     postponed_until: datetime | None = None
+    told: Told = Told()
     old_ttl_until: datetime | None = None
     last_error: str = ""
     owner: str = ""
@@ -402,10 +419,11 @@ class Wait:
     """Nothing to do but look again; ``reason`` says what is waited for.
 
     ``limited`` waits end after ``Policy.gate_patience_seconds``; others may be long by nature
-    (catching up) and go on while they are asked for."""
+    (catching up) and go on while they are asked for. ``urgent``: perhaps nobody can write meanwhile."""
 
     reason: str
     limited: bool = False
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,10 @@ class StateStore(Protocol):
     ) -> MigrationRecord:
         """Store ``record`` with version ``expected_version + 1`` and append one journal row, atomically.
 
-        ``expected_version`` 0 creates. Returns the stored record. Raises StateConflict where the
-        stored version is another one; then nothing is written, the journal included.
+        ``expected_version`` 0 creates. Where the journal went further (the record was lost, or is an older
+        copy) the version is the one after its last row: no row is ever written over. Returns the stored
+        record. Raises StateConflict where the stored version is another one; then nothing is written, the
+        journal included.
         """
 
     def journal(self, name: str) -> tuple[JournalEntry, ...]:
@@ -108,9 +110,9 @@ class Switch(Protocol):
     def observe(self, side: Side) -> SideStatus:
         """One server as it is now; never raises (``problem`` says what failed)."""
 
-    def claim(self, owner: str, generation: int, take_over: bool) -> int:
-        """Become the one who may act; returns the new generation, above ``generation`` and above
-        that of both control rows (which are created where there are none).
+    def claim(self, owner: str, generation: int, take_over: bool, sides: tuple[Side, ...] = tuple(Side)) -> int:
+        """Become the one who may act on ``sides``; returns the new generation, above ``generation`` and above
+        that of their control rows (which are created where there are none).
 
         Ends the sessions of older generations. Raises StateConflict where the controller of an older
         one is still connected, unless ``take_over``; then nothing was changed."""

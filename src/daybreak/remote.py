@@ -14,7 +14,7 @@ from datetime import datetime
 from daybreak import machine
 from daybreak.controller import Event, Listener, outcome, utc_now
 from daybreak.errors import ControllerAtWork, Refused, StateConflict
-from daybreak.model import Intent, MigrationRecord, Verb
+from daybreak.model import Intent, MigrationRecord, Observation, Phase, Step, Told, Verb
 from daybreak.ports import StateStore
 
 _POLL_SECONDS = 0.5
@@ -48,43 +48,92 @@ class Remote:
     def ask(self, verb: Verb, percent: int | None = None, request: str = "") -> MigrationRecord:
         """Write the intent; returns the record with it. ``abort`` takes the place of what was asked for before.
 
-        A ``request`` that has a name is written into the journal with it, and asked for once only: AWS may
-        deliver it again, even much later. Raises as ``run`` does."""
+        A ``request`` that has a name is written into the journal with it, and asked for once only (``known``).
+        Raises as ``run`` does."""
         while True:
             record = self.store.load(self.name) or MigrationRecord(self.name)
-            if request and any(entry.detail == request for entry in self.store.journal(self.name)):
+            if request and self._asked(request):
                 return record
             if (refused := machine.refusal(record, verb)) is not None:
                 raise Refused(refused.reason, refused.hint)
             if verb is Verb.SHIFT and (why := self._no_share(percent)):
                 raise Refused(f"Reads can't be shifted to {percent} percent: {why}", "Choose another share.")
-            if record.phase.ended or _asks_for(record, verb, percent):
+            if record.phase.ended or (_asks_for(record, verb, percent) and not request):
                 return record
-            if record.intent is not None and verb is not Verb.ABORT:
-                raise StateConflict(
-                    f"`{record.intent.verb}` was asked for and is not done yet.",
-                    "Wait for it (`daybreak status --watch`), or end it with `daybreak abort`.",
-                )
-            asked = replace(record, intent=Intent(verb, self.clock(), percent))
+            if _asks_for(record, verb, percent):  # asked again, by a request that must not be taken for a new one
+                asked = record
+            else:
+                refuse_beside(record, verb)
+                asked = replace(record, intent=Intent(verb, self.clock(), percent), last_error="")
             try:
                 return self.store.compare_and_swap(asked, record.version, f"asked: {verb}", None, self.clock(), request)
             except StateConflict:
                 continue  # the controller moved meanwhile; what it did may change the answer
 
+    def known(self, request: str, verb: Verb) -> MigrationRecord | None:
+        """The record, where ``request`` was asked for before: AWS may deliver it again, even much later. None else.
+
+        Raises Refused where it was the last that was asked for, and was refused."""
+        if not (asked := self._asked(request)):
+            return None
+        record = self.store.load(self.name) or MigrationRecord(self.name)
+        return outcome(record, verb) if asked[-1] == request and record.intent is None else record
+
+    def begin(self, record: MigrationRecord, intent: Intent, why: str) -> None:
+        """Ask for what begins by itself, judged by ``record``. Where anybody changed that meanwhile nothing is asked
+        for: a person's wish, postponing included, goes first."""
+        began = replace(record, intent=intent, last_error="")
+        with suppress(StateConflict):
+            self.store.compare_and_swap(began, record.version, f"by itself: {intent.verb}", None, self.clock(), why)
+
+    def recount(self, record: MigrationRecord, seen: Observation) -> MigrationRecord:
+        """Count failed reads anew from ``seen`` on; returns the record, which may have been changed by others."""
+        changed = replace(record, rollbacks_at=seen.at, rollbacks_then=seen.target.rollbacks)
+        return self._beside(record, changed, "failed reads are counted anew")
+
+    def remember(self, record: MigrationRecord, told: Told) -> MigrationRecord:
+        """Remember what people were told, where it changed; returns the record, as ``recount`` does."""
+        return record if told == record.told else self._beside(record, replace(record, told=told), "people were told")
+
+    def _beside(self, record: MigrationRecord, changed: MigrationRecord, event: str) -> MigrationRecord:
+        try:
+            return self.store.compare_and_swap(changed, record.version, event, None, self.clock(), "")
+        except StateConflict:  # the next look does it
+            return self.store.load(self.name) or record
+
     def postpone(self, until: datetime | None) -> MigrationRecord:
         """Let nothing begin by itself before ``until`` (None: let it begin again); returns the record.
 
-        What is under way goes on: `abort` ends that. Raises Refused before ``start`` and after the end."""
+        What began by itself and still waits is taken back, too. What a person asked for goes on, and so does a
+        switchover that is under way: `abort` ends those. Raises Refused before ``start`` and after the end."""
         while True:
             record = self.store.load(self.name)
             if record is None or record.phase.ended:
                 raise Refused(f"There is no migration {self.name} under way.", "See `daybreak status`.")
             at = self.clock()
             event = "no longer postponed" if until is None else f"postponed until {until.isoformat(timespec='seconds')}"
+            intent = record.intent if until is None else self._taken_back(record, event)
+            changed = replace(record, postponed_until=until, intent=intent)
             with suppress(StateConflict):
-                return self.store.compare_and_swap(
-                    replace(record, postponed_until=until), record.version, event, None, at, ""
-                )
+                return self.store.compare_and_swap(changed, record.version, event, None, at, "")
+
+    def _taken_back(self, record: MigrationRecord, why: str) -> Intent | None:
+        """What is asked for, without what began by itself; a comparison's or hand-over's guard is removed first."""
+        intent = record.intent
+        waits = record.phase is Phase.STREAMING and not self._handing_over()
+        if intent is None or not intent.by_itself or intent.given_up or not waits:
+            return intent
+        return None if intent.verb is Verb.SHIFT else replace(intent, given_up=f"It was {why}.")
+
+    def _handing_over(self) -> bool:
+        """One that was begun has to be finished: the stream stands still until then."""
+        steps = [entry for entry in self.store.journal(self.name) if entry.step is not None]
+        return bool(steps) and steps[-1].step is Step.HAND_OVER and steps[-1].event == "intend"
+
+    def _asked(self, request: str) -> list[str]:
+        """The names of all that was asked for so far, if ``request`` is among them."""
+        names = [entry.detail for entry in self.store.journal(self.name) if entry.event.startswith("asked: ")]
+        return names if request in names else []
 
     def _no_share(self, percent: int | None) -> str:
         return "no share was named" if percent is None else self.refuse_shift(percent)
@@ -110,9 +159,20 @@ class Remote:
 
     def _tell_since(self, version: int) -> None:
         for entry in self.store.journal(self.name):
-            if entry.version > version:
+            if entry.version > version and entry.event.startswith("failed: "):
+                self.listener(Event("retry", text=f"it {entry.event}; it is tried again"))
+            elif entry.version > version:
                 kind = "intend" if entry.event == "intend" else "done" if entry.step is not None else "mark"
                 self.listener(Event(kind, entry.step, entry.event))
+
+
+def refuse_beside(record: MigrationRecord, verb: Verb) -> None:
+    """Raise StateConflict where something is asked for already; only ``abort`` takes its place."""
+    if record.intent is not None and verb is not Verb.ABORT:
+        raise StateConflict(
+            f"`{record.intent.verb}` was asked for and is not done yet.",
+            "Wait for it (`daybreak status --watch`), or end it with `daybreak abort`.",
+        )
 
 
 def _asks_for(record: MigrationRecord, verb: Verb, percent: int | None) -> bool:

@@ -15,7 +15,7 @@ from typing import Self
 
 from daybreak.config import Settings
 from daybreak.config.names import Names
-from daybreak.controller import Controller, Listener
+from daybreak.controller import Controller, Listener, utc_now
 from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
 from daybreak.model import MigrationRecord, Policy, Side, Verb
 from daybreak.ports import Replicator, Router, StateStore, Switch
@@ -23,7 +23,7 @@ from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection, Server, translated
 from daybreak.postgres.sessions import Sessions
 from daybreak.preflight import run_checks
-from daybreak.remote import Remote
+from daybreak.remote import Remote, refuse_beside
 from daybreak.replication.dms import DmsReplicator
 from daybreak.replication.native import NativeReplicator
 from daybreak.store.sqlite import SqliteStateStore
@@ -47,6 +47,8 @@ class Runtime:
     controller: Controller
     remote: Remote
     schedule: Callable[[bool], None] = lambda _on: None
+    # Repairs the copy of the record that others read, where one is published.
+    refresh: Callable[[], None] = lambda: None
     closers: tuple[Callable[[], None], ...] = ()
 
     def run(self, verb: Verb, percent: int | None = None) -> MigrationRecord:
@@ -58,10 +60,14 @@ class Runtime:
         if led_elsewhere and verb is not Verb.START:
             return self.remote.run(verb, percent)
         if led_elsewhere:
+            before = self.controller.record()
+            if before.intent is not None and before.intent.verb is not Verb.START:
+                refuse_beside(before, verb)
             record = self.controller.run(verb)
             # From here on it only looks: as a controller it would keep the function from acting.
             self.sessions.rename(0)
             self.schedule(True)
+            self.remote.wake()
             return record
         try:
             return self.controller.run(verb, percent)
@@ -116,7 +122,17 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
     table = on_aws.store(settings.state, lambda: controller.lag_seconds)
     controller = compose(table)
     remote = Remote(settings.name, table, listener, router.refuse_shift, on_aws.wake)
-    return Runtime(settings, table, *parts, controller, remote, on_aws.schedule, (*closers, table.flush))
+    refresh = partial(table.refresh, settings.name)
+    return Runtime(
+        settings,
+        table,
+        *parts,
+        controller,
+        remote,
+        schedule=on_aws.schedule,
+        refresh=lambda: refresh(utc_now()),
+        closers=(*closers, table.flush),
+    )
 
 
 def _account(settings: Settings) -> Account | None:

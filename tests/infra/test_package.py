@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import textwrap
@@ -184,6 +185,28 @@ def test_packaged_handler_says_how_the_migration_stands(unpacked: Path, cloud: d
     assert "127.0.0.1" in str(answer["servers"]), "the server that does not answer is named"
     first = json.loads(done.stdout.splitlines()[0])
     assert (first["message"], first["what"], first["function_request_id"]) == ("asked", "status", "r-1")
+
+
+def test_its_calls_are_traced(unpacked: Path, cloud: dict[str, str]) -> None:
+    """As Lambda has it: a trace that was begun outside, and a daemon beside the function (X-Ray developer guide)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(("127.0.0.1", 0))
+        lambda_s = {
+            "LAMBDA_TASK_ROOT": str(unpacked),
+            "_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",
+            "AWS_XRAY_DAEMON_ADDRESS": f"127.0.0.1:{daemon.getsockname()[1]}",
+        }
+        _answer(_invoke(unpacked, {**cloud, **lambda_s}, {"action": "status"}))
+        daemon.settimeout(10)
+        parts = [json.loads(daemon.recv(65_536).decode().partition("\n")[2])]
+        while parts[-1]["name"] != "## handle":  # the outermost comes last
+            parts.append(json.loads(daemon.recv(65_536).decode().partition("\n")[2]))
+        assert {"ssm", "secretsmanager", "dynamodb"} <= {part["name"] for part in parts}
+        assert "tell-nobody" not in str(parts)
+
+
+def test_without_a_trace_it_works_as_well(unpacked: Path, cloud: dict[str, str]) -> None:
+    _answer(_invoke(unpacked, {**cloud, "LAMBDA_TASK_ROOT": str(unpacked)}, {"action": "status"}))
 
 
 def test_an_event_of_somebody_else_is_left_alone(unpacked: Path, cloud: dict[str, str]) -> None:

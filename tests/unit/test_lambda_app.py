@@ -4,27 +4,31 @@ of it when an invocation dies."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
-from simulation import NAME, Hook, Simulation, kill_at, no_hook, ready
+from simulation import NAME, POLICY, Hook, Simulation, failing, kill_at, no_hook, on, ready
 
 from daybreak.aws.metrics import Metrics, Own
 from daybreak.config import Cutover, Server, Settings
 from daybreak.controller import Event as Heard
+from daybreak.controller import Listener
 from daybreak.entry.lambda_app import ACTOR, App, OutOfTime, Watch
-from daybreak.entry.lambda_calls import Call, Event, parse
-from daybreak.errors import Refused, TransientError
-from daybreak.memory_world import Killed
-from daybreak.model import Phase, Side, Step, Verb
+from daybreak.entry.lambda_calls import Call, parse
+from daybreak.errors import PermanentError, Refused, TransientError
+from daybreak.memory_world import Killed, Process
+from daybreak.milestones import told
+from daybreak.model import MigrationRecord, Phase, Side, Step, Verb
 from daybreak.remote import Remote
 from daybreak.wiring import Runtime
+
+UNAUTHORIZED = PermanentError("Not authorized to perform route53:ChangeResourceRecordSets.", "Grant it.")
 
 
 @dataclass
@@ -55,23 +59,34 @@ class Cloud:
 
 @dataclass
 class Function:
-    """The function, invocation after invocation."""
+    """The function, invocation after invocation. ``informed``: people know what was before the first."""
 
     simulation: Simulation
     cloud: Cloud = field(default_factory=Cloud)
     settings: Settings = field(default_factory=lambda: settings())
     remaining_seconds: float = 900.0
+    informed: bool = True
+
+    def __post_init__(self) -> None:
+        record = self.simulation.record
+        if self.informed and record.version:
+            self.remote().remember(record, told(record))
+
+    def remote(self, listener: Listener = lambda _event: None) -> Remote:
+        """One who asks."""
+        simulation = self.simulation
+        return Remote(NAME, simulation.store, listener, simulation.router.refuse_shift, clock=simulation.world.clock)
 
     @contextmanager
     def invocation(self, hook: Hook = no_hook) -> Iterator[App]:
         """One invocation in a process of its own."""
         simulation = self.simulation
-        watch = Watch(lambda: self.remaining_seconds, 70.0, simulation.world.clock)
+        patience = self.settings.cutover.gate_patience_seconds
+        watch = Watch(lambda: self.remaining_seconds, 70.0, patience, simulation.world.clock)
         controller, process = simulation.controller(hook, watch, ACTOR)
-        remote = Remote(NAME, simulation.store, watch, simulation.router.refuse_shift, clock=simulation.world.clock)
         runtime = Runtime(
             self.settings, simulation.store, cast(Any, None), cast(Any, None), simulation.router, cast(Any, None),
-            tuple, controller, remote, self._schedule,
+            tuple, controller, self.remote(watch), self._schedule,
         )  # fmt: skip
         client = cast(Any, self.cloud)
         try:
@@ -210,20 +225,6 @@ def test_telling_that_fails_harms_nothing() -> None:
     function.simulation.assert_in_step()
 
 
-def test_a_failed_task_is_told() -> None:
-    function = Function(ready())
-    event = Event.model_validate(
-        {
-            "detail-type": "DMS Replication Task State Change",
-            "source": "aws.dms",
-            "detail": {"category": "Failure", "detailMessage": "Last Error ODBC general error."},
-        }
-    )
-    with function.invocation() as app:
-        app.failed(event)
-    assert function.cloud.subjects == [f"{NAME}: the DMS task failed"]
-
-
 # --- invocations that end too soon
 
 
@@ -305,3 +306,198 @@ def test_what_is_heard_ends_the_invocation_in_time_but_never_the_hot_part() -> N
     watch(Heard("mark", Step.SWITCH, "committed"))
     with pytest.raises(OutOfTime):
         watch(Heard("done", Step.SETTLE))
+
+
+# --- what stands in the way, and who is told
+
+
+def test_the_end_of_start_is_told_by_the_first_look() -> None:
+    function = Function(Simulation().through(Verb.START), informed=False)
+    function.look()
+    function.look()
+    assert function.cloud.subjects == [f"{NAME}: source and target are in step"]
+
+
+def test_what_an_invocation_did_that_died_before_telling_is_told_by_the_next() -> None:
+    function = Function(ready())
+    function.simulation.run(Verb.CUTOVER)
+    function.look()
+    function.look()
+    assert function.cloud.subjects == [f"{NAME}: the target is the primary now"]
+    assert [Own.CUTOVER_SUCCESS in values for values in function.cloud.values] == [True, False]
+    function.simulation.run(Verb.FINISH)
+    function.look()
+    function.look()
+    assert function.cloud.subjects[1:] == [f"{NAME}: finished"]
+
+
+@pytest.mark.parametrize("mode", ["manual", "automatic"])
+def test_reads_leave_a_target_that_does_not_answer(mode: str) -> None:
+    function = Function(ready(), settings=settings(mode=mode))
+    function.call(action="shift", percent=80)
+    function.simulation.world.stop(Side.TARGET)
+    assert function.look()["read_weight"] == 0
+    assert function.simulation.router.observe().read_weight == 0
+    assert "does not answer" in function.simulation.record.last_error
+    assert function.cloud.subjects[-1] == f"{NAME}: 0% of reads go to the target"
+    function.simulation.world.start(Side.TARGET)
+    assert function.call(action="cutover")["primary"] is Side.TARGET
+    function.simulation.assert_in_step()
+
+
+def test_reads_leave_it_although_something_else_is_asked_for() -> None:
+    function = Function(ready())
+    function.call(action="shift", percent=50)
+    function.simulation.world.stop(Side.TARGET)
+    function.remote().ask(Verb.VERIFY)
+    assert (function.look()["read_weight"], function.simulation.record.intent) == (0, None)
+
+
+def test_a_failure_reaches_whoever_asked() -> None:
+    function = Function(ready())
+    function.remote().ask(Verb.SHIFT, 20)
+    for _ in range(3):
+        with pytest.raises(PermanentError):
+            function.look(on("router: shift_reads", failing(UNAUTHORIZED)))
+    record = function.simulation.record
+    assert record.intent is not None, "it stays asked for"
+    assert "route53:ChangeResourceRecordSets" in record.last_error
+    assert function.cloud.subjects == [f"{NAME}: shift fails and is tried again"]
+    assert function.look()["read_weight"] == 20
+    assert function.simulation.record.last_error == ""
+
+
+def test_whoever_follows_hears_of_a_failure() -> None:
+    function = Function(ready())
+    heard: list[Heard] = []
+    following = function.remote(heard.append)
+    hooks = iter((on("router: shift_reads", failing(UNAUTHORIZED)), no_hook))
+
+    def look(_seconds: float) -> None:
+        with suppress(PermanentError):
+            function.look(next(hooks))
+
+    following.sleep = look
+    following.run(Verb.SHIFT, 20)
+    (said,) = [one.text for one in heard if "Not authorized" in one.text]
+    assert said.startswith("it failed: Not authorized to perform route53")
+
+
+def test_a_start_that_was_cut_off_is_left_to_its_command() -> None:
+    simulation = Simulation()
+    controller, process = simulation.controller(kill_at(12))
+    with pytest.raises(Killed):
+        controller.run(Verb.START)
+    process.close()
+    generation = simulation.record.generation
+    assert Function(simulation).look()["under_way"] is Verb.START
+    assert simulation.record.generation == generation
+    assert simulation.run(Verb.START).phase is Phase.STREAMING
+
+
+def test_what_differs_is_not_compared_again_and_again() -> None:
+    simulation = Simulation().through(Verb.START)
+    function = Function(simulation, settings=settings(mode="automatic", soak_seconds=0))
+    simulation.world[Side.TARGET].rows[1_000_000] = 0
+    for _ in range(4):
+        function.look()
+    assert simulation.steps().count(Step.VERIFY) == 1
+    assert function.cloud.subjects == [f"{NAME}: BOTH SIDES DIFFER"]
+    assert simulation.record.read_weight == 0
+
+
+# --- wishes that cross
+
+
+def test_postponing_between_judging_and_asking_wins() -> None:
+    function = Function(ready(), settings=settings(mode="automatic", read_schedule=(100,), soak_seconds=0))
+    function.look()
+    until = function.simulation.world.now + timedelta(hours=1)
+
+    def postpone(_process: Process, name: str) -> None:
+        if name == "observe router" and function.simulation.record.postponed_until is None:
+            function.remote().postpone(until)
+
+    answer = function.look(postpone)
+    assert (answer["primary"], answer["under_way"], answer["postponed_until"]) == (Side.SOURCE, None, until)
+
+
+def test_postponing_takes_back_a_cutover_that_waits_but_not_a_person_s() -> None:
+    function = Function(ready(), settings=settings(mode="automatic", read_schedule=(100,), soak_seconds=0))
+    function.look()
+    function.simulation.router.use_names(300)
+    assert function.look()["under_way"] is Verb.CUTOVER
+    function.call(action="postpone", until=(function.simulation.world.now + timedelta(hours=1)).isoformat())
+    answer = function.look()
+    assert (answer["under_way"], answer["primary"]) == (None, Side.SOURCE)
+    assert "postponed" in answer["last_error"]
+    asked = function.call(action="cutover")
+    assert function.call(action="postpone", until="2030-01-01T00:00:00Z")["under_way"] is Verb.CUTOVER, asked
+
+
+def test_a_person_s_wish_that_comes_in_between_is_served() -> None:
+    function = Function(ready(), settings=settings(mode="automatic", soak_seconds=0))
+    asked: list[MigrationRecord] = []
+
+    def ask(_process: Process, name: str) -> None:
+        if name == "observe router" and not asked:
+            asked.append(function.remote().ask(Verb.CUTOVER))
+
+    assert function.look(ask)["primary"] is Side.TARGET
+
+
+def test_a_refused_request_that_comes_again_is_refused_again() -> None:
+    function = Function(ready(), settings=settings(gate_patience_seconds=1))
+    function.simulation.world[Side.SOURCE].prepared_transactions = 1
+    for _ in range(2):
+        with pytest.raises(Refused, match="prepared"):
+            function.call(action="cutover", request="r-1")
+    assert function.simulation.record.switchovers == 0
+
+
+def test_a_request_for_what_is_asked_for_already_is_known_later() -> None:
+    function = Function(ready())
+    function.remote().ask(Verb.CUTOVER)
+    function.call(action="cutover", request="r-1")
+    function.call(action="rollback", request="r-2")
+    assert function.call(action="cutover", request="r-1")["primary"] is Side.SOURCE
+
+
+def test_the_last_share_that_is_asked_for_again_is_no_error() -> None:
+    function = Function(ready(), settings=settings(read_schedule=(100,)))
+    for _ in range(2):
+        assert function.call(action="shift", request="r-1")["read_weight"] == 100
+
+
+# --- waiting
+
+
+def test_gates_are_waited_for_in_one_invocation_however_long_their_patience() -> None:
+    simulation = ready()
+    simulation.policy = replace(POLICY, gate_patience_seconds=120.0)
+    function = Function(simulation, settings=settings(gate_patience_seconds=120))
+    function.simulation.world[Side.SOURCE].prepared_transactions = 1
+    with pytest.raises(Refused, match="prepared"):
+        function.call(action="cutover")
+
+
+def test_where_nobody_can_write_it_does_not_walk_away() -> None:
+    clock = SimpleNamespace(now=datetime(2026, 3, 1, tzinfo=UTC))
+    watch = Watch(lambda: 500.0, 70.0, 0.0, lambda: clock.now)
+    watch(Heard("wait", text="closed", urgent=True))
+    clock.now += timedelta(seconds=300)
+    watch(Heard("wait", text="closed", urgent=True))
+    with pytest.raises(OutOfTime):
+        watch(Heard("wait", text="a TTL"))
+
+
+def test_failed_reads_are_counted_over_the_last_minutes() -> None:
+    function = Function(ready())
+    function.call(action="shift", percent=50)
+    counted = function.simulation.record.rollbacks_at
+    function.simulation.world.sleep(300)
+    function.look()
+    assert function.simulation.record.rollbacks_at == counted
+    function.simulation.world.sleep(400)
+    function.look()
+    assert function.simulation.record.rollbacks_at == function.simulation.world.now

@@ -88,10 +88,10 @@ def test_nothing_begins_with_the_target_as_primary() -> None:
     ],
 )
 def test_reads_go_back_where_they_do_harm(schedule: Schedule, observation: Observation, why: str) -> None:
-    shifted = standing(read_weight=50, shifted_at=LONG_AGO, rollbacks_then=100)
+    shifted = standing(read_weight=50, shifted_at=LONG_AGO, rollbacks_at=LONG_AGO, rollbacks_then=100)
     proposal = proposed(shifted, observation, schedule)
     assert asked(proposal) == (Verb.SHIFT, 0)
-    assert proposal.why == f"reads go back to the source: {why}"
+    assert proposal.why == f"Reads went back to the source: {why}."
     # Nobody is there to be harmed, and a person's postponing does not keep anybody there.
     assert asked(proposed(replace(shifted, read_weight=0), observation, schedule)) != (Verb.SHIFT, 0)
     later = replace(shifted, postponed_until=NOW + timedelta(days=1))
@@ -105,7 +105,7 @@ def test_reads_that_only_the_router_knows_of_go_back_too() -> None:
 
 
 def test_few_errors_and_statistics_that_began_anew_move_nothing() -> None:
-    shifted = standing(read_weight=50, shifted_at=LONG_AGO, rollbacks_then=100)
+    shifted = standing(read_weight=50, shifted_at=LONG_AGO, rollbacks_at=LONG_AGO, rollbacks_then=100)
     assert asked(proposed(shifted, seen(target={"rollbacks": 100 + 1800}))) == (Verb.SHIFT, 80)
     assert asked(proposed(shifted, seen(target={"rollbacks": 0}))) == (Verb.SHIFT, 80)
 

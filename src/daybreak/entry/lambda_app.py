@@ -15,12 +15,12 @@ from daybreak.aws.errors import translated
 from daybreak.aws.metrics import Metrics, Own, measured
 from daybreak.controller import Event as Heard
 from daybreak.controller import outcome, utc_now
-from daybreak.entry.lambda_calls import Call, Event
+from daybreak.entry.lambda_calls import Call
 from daybreak.entry.status_report import StatusReport
 from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError
-from daybreak.milestones import Milestone, milestones
+from daybreak.milestones import Milestone, milestones, told
 from daybreak.model import MigrationRecord, Step, Verb
-from daybreak.schedule import propose, share_to_take
+from daybreak.schedule import propose, recounts, share_to_take
 from daybreak.wiring import Runtime
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 ACTOR = "the function on AWS"
-# Waiting costs money and the schedule comes every minute.
+# Waiting costs money and the schedule comes every minute; but what is waited for with limited patience has to be
+# waited for in one invocation, or nobody would ever lose it.
 _PATIENCE_SECONDS = 50.0
+_MORE_THAN_THE_GATES_SECONDS = 5.0
 _MOVING = frozenset({Step.HAND_OVER, Step.ENTER_SWITCHING, Step.ARM, Step.SWITCH})
 
 
@@ -43,6 +45,7 @@ class Watch:
 
     remaining_seconds: Callable[[], float]
     needed_seconds: float
+    gate_patience_seconds: float = 0.0
     clock: Callable[[], datetime] = utc_now
     _waiting_since: datetime | None = None
 
@@ -54,7 +57,9 @@ class Watch:
             return
         if heard.kind == "wait":
             self._waiting_since = self._waiting_since or self.clock()
-            if (self.clock() - self._waiting_since).total_seconds() > _PATIENCE_SECONDS:
+            patience = max(_PATIENCE_SECONDS, self.gate_patience_seconds + _MORE_THAN_THE_GATES_SECONDS)
+            waited = (self.clock() - self._waiting_since).total_seconds()
+            if waited > patience and not heard.urgent:
                 raise OutOfTime(f"Still waiting: {heard.text}", "The next invocation goes on.")
         else:
             self._waiting_since = None
@@ -82,13 +87,15 @@ class App:
             return _short(self.runtime.remote.postpone(call.until))
         if call.verb is None:
             return self.look("asked to")
-        before, percent = self.runtime.controller.record(), call.percent
+        remote, percent = self.runtime.remote, call.percent
+        if call.request and (known := remote.known(call.request, call.verb)) is not None:
+            return _short(known if known.intent is None else self._serve())
         if call.verb is Verb.SHIFT and percent is None:
-            percent = share_to_take(before, self.runtime.settings.schedule())
-        asked = self.runtime.remote.ask(call.verb, percent, call.request)
+            percent = share_to_take(self.runtime.controller.record(), self.runtime.settings.schedule())
+        asked = remote.ask(call.verb, percent, call.request)
         if asked.intent is None or asked.intent.verb is not call.verb:
-            return _short(asked)  # the end is reached, or this very request was carried out before
-        after = self._serve(before)
+            return _short(asked)  # the end is reached
+        after = self._serve()
         return _short(after) if after.intent is not None else _short(outcome(after, call.verb))
 
     def look(self, why: str) -> dict[str, Any]:
@@ -96,26 +103,29 @@ class App:
         _LOG.info("looking: %s", why)
         controller, settings = self.runtime.controller, self.runtime.settings
         before = controller.record()
+        if before.phase.ended and before.told != told(before):
+            self._publish(before)
         if before.version == 0 or before.phase.ended:
             self._sleep()
             return _short(before)
-        if before.intent is None:
-            seen = controller.observe(before)
-            proposal = propose(before, seen, settings.policy(), settings.schedule())
-            _LOG.info("by itself: %s", proposal.why)
-            if proposal.intent is not None:
-                self.runtime.remote.ask(proposal.intent.verb, proposal.intent.percent)
-        return _short(self._serve(before))
+        seen = controller.observe(before)
+        if recounts(before, seen):
+            before = self.runtime.remote.recount(before, seen)
+        proposal = propose(before, seen, settings.policy(), settings.schedule())
+        _LOG.info("by itself: %s", proposal.why)
+        if proposal.intent is not None:
+            self.runtime.remote.begin(before, proposal.intent, proposal.why)
+        return _short(self._serve())
 
-    def failed(self, event: Event) -> None:
-        """Tell people that DMS says its task failed; what it means is seen at the look that follows."""
-        name = self.runtime.settings.name
-        self._tell(Milestone(f"{name}: the DMS task failed", event.detail.message or event.detail.event_type))
-
-    def _serve(self, before: MigrationRecord) -> MigrationRecord:
+    def _serve(self) -> MigrationRecord:
         controller = self.runtime.controller
+        before = controller.record()
         try:
-            controller.serve(take_over=before.owner == ACTOR)
+            if before.intent is not None and before.intent.verb is Verb.START:
+                # It needs pg_dump and may take hours.
+                _LOG.info("`daybreak start` was cut off, or runs elsewhere; only that command goes on with it.")
+            else:
+                controller.serve(take_over=before.owner == ACTOR)
         except OutOfTime as error:
             _LOG.info("%s %s", error.message, error.hint)
         except ControllerAtWork as error:
@@ -123,24 +133,26 @@ class App:
             _LOG.info("%s It acts on what is asked for.", error.message)
         finally:
             after = controller.record()
-            self._publish(before, after)
+            self._publish(after)
         return after
 
-    def _publish(self, before: MigrationRecord, after: MigrationRecord) -> None:
+    def _publish(self, after: MigrationRecord) -> None:
         """Telling is worth trying and no reason to fail."""
-        told = milestones(before, after)
-        for milestone in told:
+        news = milestones(after)
+        for milestone in news:
             self._tell(milestone)
+        self.runtime.remote.remember(after, told(after))
         seen = self.runtime.controller.seen or self.runtime.controller.observe(after)
         values = measured(after, seen)
-        values |= {Own(one.metric): 1.0 for one in told if one.metric}
+        values |= {Own(one.metric): 1.0 for one in news if one.metric}
         last = after.last_switchover
-        if last is not None and last != before.last_switchover and last.timings is not None:
+        if last is not None and last.number > after.told.switchover and last.timings is not None:
             values[Own.WRITE_PAUSE_MS] = last.timings.write_pause_ms
         try:
             self.metrics.publish(values)
         except AdapterError as error:
             _LOG.warning("Metrics were not published: %s", error.message)
+        self.runtime.refresh()
         if after.phase.ended:
             self._sleep()
 

@@ -62,7 +62,6 @@ class _Detail(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     event_type: str = Field("", validation_alias=AliasChoices("eventType", "eventName"))
-    category: str = ""
     message: str = Field("", validation_alias=AliasChoices("detailMessage", "message"))
 
 
@@ -84,13 +83,6 @@ class Event(BaseModel):
         if self.detail_type == _ALARM_EVENT:
             return f"an alarm changed: {', '.join(self.resources)}"
         return "the schedule" if self.detail_type == _SCHEDULE_EVENT else ""
-
-    @property
-    def failure(self) -> bool:
-        """Whether DMS says that its task failed. ``detail.type`` is spelled in two ways, so it is not asked."""
-        return self.detail_type == _TASK_EVENT and (
-            self.detail.category.lower() == "failure" or "FAILED" in self.detail.event_type.upper()
-        )
 
 
 def parse(event: object) -> Call | Event:

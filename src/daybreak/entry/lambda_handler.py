@@ -11,13 +11,13 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Tracer
 
 from daybreak.aws.metrics import Metrics
 from daybreak.aws.session import open_session
 from daybreak.entry.lambda_app import ACTOR, App, Watch
 from daybreak.entry.lambda_calls import Call, Event, parse
-from daybreak.entry.lambda_settings import Configured, Names, load
+from daybreak.entry.lambda_settings import Names, load
 from daybreak.errors import DaybreakError, PermanentError
 from daybreak.wiring import build
 
@@ -27,9 +27,13 @@ if TYPE_CHECKING:
 
 # Named like the package, so that it also writes what every module of it logs.
 _LOG = Logger(service="daybreak", level=os.environ.get("LOG_LEVEL", "INFO"), utc=True)
-_SPARE_SECONDS = 60.0
+# How long each call of AWS took, in X-Ray; outside Lambda it does nothing (Powertools, "Tracer").
+_TRACER = Tracer(service="daybreak", patch_modules=("botocore",))
+# Of it 90 s for names that move (Route 53's GetChange), which come last in the step that switches.
+_SPARE_SECONDS = 150.0
 
 
+@_TRACER.capture_lambda_handler(capture_response=False)
 def handle(event: object, context: LambdaContext) -> dict[str, Any]:
     """Do what ``event`` asks for; returns how the migration stands then, as plain JSON.
 
@@ -57,7 +61,9 @@ def _answer(asked: Call | Event, context: LambdaContext) -> dict[str, Any]:
     if isinstance(asked, Event) and not asked.why(configured.task_arn):
         return {"ignored": asked.detail_type}
     watch = Watch(
-        lambda: context.get_remaining_time_in_millis() / 1000, _SPARE_SECONDS + settings.cutover.max_write_pause_seconds
+        lambda: context.get_remaining_time_in_millis() / 1000,
+        _SPARE_SECONDS + settings.cutover.max_write_pause_seconds,
+        settings.cutover.gate_patience_seconds,
     )
     metrics = Metrics(session.client("cloudwatch"), settings.name, settings.aws.environment)
     with build(settings, watch, ACTOR) as runtime:
@@ -65,13 +71,7 @@ def _answer(asked: Call | Event, context: LambdaContext) -> dict[str, Any]:
         if isinstance(asked, Call):
             # What AWS delivers again bears the same id (developer guide, "Asynchronous invocation").
             return app.call(asked.model_copy(update={"request": asked.request or context.aws_request_id}))
-        return _look(app, asked, configured)
-
-
-def _look(app: App, event: Event, configured: Configured) -> dict[str, Any]:
-    if event.failure:
-        app.failed(event)
-    return app.look(event.why(configured.task_arn))
+        return app.look(asked.why(configured.task_arn))
 
 
 @cache

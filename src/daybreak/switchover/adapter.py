@@ -86,22 +86,22 @@ class PostgresSwitch:
             rollbacks=guard.rollbacks(connection),
         )
 
-    def claim(self, owner: str, generation: int, take_over: bool) -> int:
+    def claim(self, owner: str, generation: int, take_over: bool, sides: tuple[Side, ...] = tuple(Side)) -> int:
         """See ``ports.Switch``."""
         connections = {}
-        for side in Side:
+        for side in sides:
             connections[side] = self.sessions.look(side)
             with translated(str(side)):
                 control.install(connections[side], self.migration, side)
-        found = [name for side in Side for name in control.rivals(connections[side], self.migration)]
+        found = [name for side in sides for name in control.rivals(connections[side], self.migration)]
         if found and not take_over:
             raise ControllerAtWork(
                 f"Another Daybreak is at work on {self.migration} ({found[0]} in pg_stat_activity).",
                 "Wait for it or stop it. If it hangs, `daybreak adopt` takes over from it.",
             )
-        rows = [control.read_control(connections[side], self.migration) for side in Side]
+        rows = [control.read_control(connections[side], self.migration) for side in sides]
         wanted = max([generation, *(row.generation for row in rows if row is not None)]) + 1
-        for side in Side:
+        for side in sides:
             with translated(str(side)):
                 # Before as well: a stopped controller may hold the row that is to be raised.
                 control.end_sessions(connections[side], self.migration, wanted)
