@@ -1,9 +1,12 @@
-"""Synthesis into a directory: where everything is, what stays, and how long it takes."""
+"""Synthesis into a directory: where everything is, what stays, and that Terraform takes it for valid.
+
+How long it takes is measured by ``benchmarks/infra_synth.py``."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from infra.whole import Engine, settings
+from infra.whole import synthesised as whole
+
+from daybreak.lab.cloud import Mirror
+from daybreak.lab.overlay import STACK_FILE, write_override
 
 CONFIG = f"""\
 name = "payments"
@@ -57,3 +65,27 @@ def test_the_state_in_a_bucket_has_a_lock_file(tmp_path: Path) -> None:
     backend = stack["terraform"]["backend"]["s3"]
     assert (backend["bucket"], backend["use_lockfile"], backend["encrypt"]) == ("states", True, True)
     assert backend["key"] == "daybreak/payments/prod.tfstate"
+
+
+@pytest.mark.parametrize("engine", ["native", "dms"])
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
+def test_terraform_takes_the_stack_for_valid(tmp_path: Path, engine: Engine) -> None:
+    """By the schema of the provider: no argument that it lacks, none missing, every reference to something."""
+    (tmp_path / STACK_FILE).write_text(json.dumps(whole(tmp_path, settings(tmp_path, engine))))
+    mirror = Mirror.find()
+    write_override(tmp_path, mirror.version if mirror else "")
+
+    def terraform(*arguments: str) -> dict[str, Any]:
+        environment = {**os.environ, "CHECKPOINT_DISABLE": "1"}
+        done = subprocess.run(
+            ["terraform", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return dict(json.loads(done.stdout)) if "-json" in arguments else {}
+
+    plugins = [f"-plugin-dir={mirror.directory}"] if mirror else []
+    terraform("init", "-input=false", "-backend=false", *plugins)
+    report = terraform("validate", "-json")
+    assert report["valid"], report
+    assert report["warning_count"] == 0, report["diagnostics"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from boto3.session import Session
 from infra.deployment import REGION, SOURCE_PASSWORD, Deployment
 
+from daybreak.config.names import FUNCTION_LIMIT, SCHEDULE, Names
 from daybreak.lab.aws import EmulatedAws, emulated_aws
+from daybreak.model import MigrationRecord, Phase
+from daybreak.store.sqlite import SqliteStateStore
 
 pytestmark = [
     pytest.mark.full,
@@ -20,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed"),
 ]
 STATE = "/migration/test/state"
-SCHEDULE = "daybreak-payments-schedule-test"
+RULE = Names("payments", "test").of(SCHEDULE, FUNCTION_LIMIT)
 
 
 @pytest.fixture
@@ -50,7 +54,15 @@ def move_everything(account: Session, zone_id: str) -> None:
     changes: Any = [{"Action": "UPSERT", "ResourceRecordSet": one} for one in moved]
     route53.change_resource_record_sets(HostedZoneId=zone_id, ChangeBatch={"Changes": changes})
     publish(account, phase="streaming", primary="target")
-    account.client("events").enable_rule(Name=SCHEDULE)
+    assert schedule(account) == "DISABLED"
+    account.client("events").enable_rule(Name=RULE)
+    # An emulator takes the name of a rule that does not exist, too.
+    assert schedule(account) == "ENABLED"
+
+
+def schedule(account: Session) -> str:
+    """The state of the rule that wakes the controller; an error where there is none."""
+    return account.client("events").describe_rule(Name=RULE)["State"]
 
 
 def publish(account: Session, **changed: str) -> None:
@@ -72,6 +84,7 @@ def test_with_dms(tmp_path: Path, emulated: EmulatedAws, account: Session) -> No
 
     move_everything(account, made["outputs"]["zone_id"])
     assert stack.planned() == []
+    assert schedule(account) == "ENABLED"
 
     secrets = stack.passwords()
     assert len(set(secrets)) == 4
@@ -103,6 +116,7 @@ def test_native_and_interrupted(tmp_path: Path, emulated: EmulatedAws, account: 
     move_everything(account, rest["outputs"]["zone_id"])
     publish(account, phase="finished", primary="source")
     assert stack.planned() == []
+    assert schedule(account) == "ENABLED"
 
     written = stack.json("outputs")
     assert written["written"] == ["target.dsn", "target.password"]
@@ -111,6 +125,10 @@ def test_native_and_interrupted(tmp_path: Path, emulated: EmulatedAws, account: 
     assert stack.planned() == [], "the configuration, completed, says the same"
 
     assert not [one for one in stack.passwords() if one.encode() in stack.written()]
+    assert "no server answers" in stack.run("destroy", "--yes").stderr, "the source might tell what no record does"
+    ended = MigrationRecord(name="payments", phase=Phase.ABORTED)
+    record = SqliteStateStore(tmp_path / ".daybreak" / "payments.db")
+    record.compare_and_swap(ended, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
     stack.json("destroy", "--yes")
     assert stack.resources == []
     assert stack.left() == []
