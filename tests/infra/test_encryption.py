@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from infra.conftest import Bench
+from infra.whole import settings, synthesised
 
 from daybreak.infra.encryption import Keys, KeysProps
+from daybreak.infra.plan import DATA_KEY
 
 
 def test_every_key_rotates_and_has_a_name(bench: Bench) -> None:
@@ -15,6 +19,13 @@ def test_every_key_rotates_and_has_a_name(bench: Bench) -> None:
     assert {alias["name"] for alias in bench.resources("aws_kms_alias")} == {
         f"alias/daybreak-payments-{what}-test" for what in ("data", "secrets", "operations")
     }
+
+
+def test_the_plan_knows_the_key_of_data_by_its_address(tmp_path: Path) -> None:
+    keys = synthesised(tmp_path, settings(tmp_path, "native"))["resource"]["aws_kms_key"]
+    assert [one["description"] for name, one in keys.items() if f"aws_kms_key.{name}".startswith(DATA_KEY)] == [
+        "Daybreak payments test: data"
+    ]
 
 
 def test_services_use_a_key_only_for_this_account(bench: Bench) -> None:

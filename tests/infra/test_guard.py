@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from boto3.session import Session
+from botocore.stub import Stubber
 from infra.whole import settings
 from moto import mock_aws
 
 from daybreak.aws.session import open_session
 from daybreak.config import InfraSettings
 from daybreak.errors import ConfigError, PermanentError, Refused
-from daybreak.infra.guard import Standing, published, refuse_while_needed
+from daybreak.infra.guard import Standing, backups, published, refuse_while_needed, refuse_while_streamed
 from daybreak.infra.passwords import passwords
 
 STATE = "/migration/test/state"
@@ -51,12 +52,45 @@ def test_who_still_needs_it(account: Session, phase: str, primary: str, word: st
     found = published(STATE, account)
     assert found is not None
     if not word:
-        refuse_while_needed([found], "payments")
+        refuse_while_needed([found], "destroy", "payments")
         return
     with pytest.raises(Refused, match=word) as caught:
-        refuse_while_needed([Standing("elsewhere", "planned", "source"), found], "payments")
-    assert "--even-while-active payments" in caught.value.hint
+        refuse_while_needed([Standing("elsewhere", "planned", "source"), found], "destroy", "payments")
+    assert "daybreak infra destroy --even-while-active payments" in caught.value.hint
     assert STATE in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("phase", "primary", "needed"),
+    [("planned", "source", False), ("loading", "source", True), ("streaming", "source", True),
+     ("streaming", "target", False), ("aborted", "source", False)],
+)  # fmt: skip
+def test_who_still_needs_dms(phase: str, primary: str, needed: bool) -> None:
+    standings = [Standing("here", phase, primary), Standing("elsewhere", "planned", "source")]
+    if not needed:
+        refuse_while_streamed(standings, "deploy", "payments")
+        return
+    with pytest.raises(Refused, match=phase) as caught:
+        refuse_while_streamed(standings, "deploy", "payments")
+    assert "daybreak infra deploy --even-while-active payments" in caught.value.hint
+
+
+def test_the_backups_of_a_vault_are_counted() -> None:
+    session = open_session("eu-central-1")
+    client = session.client("backup", aws_access_key_id="x", aws_secret_access_key="x")
+    with pytest.MonkeyPatch.context() as patched, Stubber(client) as stubbed:
+        patched.setattr(session, "client", lambda _service: client)
+        point = {"RecoveryPointArn": "arn:aws:rds:eu-central-1:123456789012:cluster-snapshot:awsbackup:one"}
+        stubbed.add_response(
+            "list_recovery_points_by_backup_vault", {"RecoveryPoints": [point, point], "NextToken": "n"}
+        )
+        stubbed.add_response("list_recovery_points_by_backup_vault", {"RecoveryPoints": [point]})
+        assert backups("vault", session) == 3
+        stubbed.add_client_error("list_recovery_points_by_backup_vault", "ResourceNotFoundException")
+        assert backups("vault", session) == 0
+        stubbed.add_client_error("list_recovery_points_by_backup_vault", "AccessDeniedException")
+        with pytest.raises(Refused, match="Nobody can tell whether the vault may go"):
+            backups("vault", session)
 
 
 def test_nothing_deployed(account: Session) -> None:

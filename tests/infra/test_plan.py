@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from daybreak.infra.plan import Plan
 
 
@@ -51,6 +53,54 @@ def test_what_holds_something_is_a_loss() -> None:
     )  # fmt: skip
     assert {one.kind for one in plan.losses} == {"aws_rds_cluster", "aws_kms_key"}
     assert "engine_mode, a.0.b can't be changed in place" in {one.why for one in plan.changes}
+
+
+def test_dms_loses_its_place_in_the_stream() -> None:
+    plan = parsed(
+        change("aws_dms_replication_task", ["delete"], {"id": "t"}),
+        change("aws_dms_replication_instance", ["delete", "create"], {"id": "i"}),
+        change("aws_dms_endpoint", ["delete"], {"id": "e"}),
+    )
+    assert {one.kind for one in plan.losses} == {"aws_dms_replication_task", "aws_dms_replication_instance"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "stops"),
+    [
+        ({"table_mappings": "a", "tags": None}, {"table_mappings": "b", "tags": None}, True),
+        ({"table_mappings": "a", "tags_all": {}}, {"table_mappings": "a", "tags_all": {"team": "one"}}, False),
+        ({"table_mappings": "a", "source_endpoint_arn": "e"}, {"table_mappings": "a"}, True),
+    ],
+)
+def test_a_task_that_is_changed_is_stopped(before: dict[str, Any], after: dict[str, Any], stops: bool) -> None:
+    task = change("aws_dms_replication_task", ["update"], before)
+    task["change"]["after"] = after
+    assert bool(parsed(task).stopped) is stops
+    assert parsed(task).losses == ()
+    other = {**task, "type": "aws_sns_topic"}
+    assert parsed(other).stopped == ()
+
+
+def test_what_an_end_leaves_behind() -> None:
+    """What snapshots and backups are encrypted with must not go before them."""
+    gone = parsed(
+        change("aws_rds_cluster", ["delete"], {"id": "c", "skip_final_snapshot": False}),
+        change("aws_backup_vault", ["delete"], {"id": "v", "force_destroy": False}),
+        change("aws_kms_key", ["delete"], {"id": "k"}, address="aws_kms_key.keys_data_0A1B2C"),
+        change("aws_kms_key", ["delete"], {"id": "s"}, address="aws_kms_key.keys_secrets_0A1B2C"),
+    )
+    assert gone.snapshots
+    assert [one.id for one in gone.vaults] == ["v"]
+    assert gone.data_key is not None
+    assert gone.data_key.id == "k"
+    assert {one.id for one in gone.without(gone.data_key.address).changes} == {"c", "v", "s"}
+    tried = parsed(
+        change("aws_rds_cluster", ["delete"], {"id": "c", "skip_final_snapshot": True}),
+        change("aws_backup_vault", ["delete"], {"id": "v", "force_destroy": True}),
+    )
+    assert not tried.snapshots
+    assert tried.vaults == ()
+    assert tried.data_key is None
 
 
 def test_what_is_protected() -> None:

@@ -97,6 +97,20 @@ def test_plan_apply_plan_destroy(tmp_path: Path) -> None:
 
 
 @needs_terraform
+def test_what_is_forgotten_is_not_destroyed(tmp_path: Path) -> None:
+    run = Run(stack(tmp_path, kept="true", gone="true"))
+    run.apply(run.plan())
+    before = run.plan(destroy=True)
+    run.forget("terraform_data.kept")
+    after = run.plan(destroy=True)
+    assert after == before.without("terraform_data.kept")
+    assert [one.address for one in after.changes] == ["terraform_data.gone"]
+    run.apply(after)
+    with pytest.raises(PermanentError, match=r"(?s)terraform state failed.*kept"):
+        run.forget("terraform_data.kept")
+
+
+@needs_terraform
 def test_after_ctrl_c_the_same_commands_go_on(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     run = Run(stack(tmp_path, slow=f"test -e {begun} || {{ touch {begun}; exec sleep 60; }}"))

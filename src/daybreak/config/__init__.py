@@ -34,10 +34,11 @@ __all__ = [
     "Traffic",
     "load_infra_settings",
     "load_settings",
-    "state_file",
+    "state_url",
 ]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_FILE = "sqlite:///"
 
 
 class _File(BaseSettings):
@@ -154,16 +155,20 @@ def _with_defaults(settings: Settings, path: Path) -> Settings:
     if settings.traffic.router == "route53" and settings.aws is None:
         raise ConfigError(f"{path}: traffic.router is route53, but the section [aws] is missing.", "Add the section.")
     if settings.state.url:
-        if not settings.state.url.startswith(("sqlite:///", "dynamodb://")):
+        if not settings.state.url.startswith((_FILE, "dynamodb://")):
             raise ConfigError(
                 f"{path}: state.url must begin with sqlite:/// or dynamodb://.", "Use sqlite:///PATH or leave it out."
             )
         if settings.state.on_aws and settings.aws is None:
             raise ConfigError(f"{path}: state.url is on AWS, but the section [aws] is missing.", "Add the section.")
-        return settings
-    return settings.model_copy(update={"state": State(url=f"sqlite:///{state_file(settings.name, path)}")})
+    state = settings.state.model_copy(update={"url": state_url(settings, path)})
+    return settings.model_copy(update={"state": state})
 
 
-def state_file(name: str, path: Path) -> Path:
-    """Where record and journal of migration ``name`` are unless its configuration ``path`` says otherwise."""
-    return path.resolve().parent / ".daybreak" / f"{name}.db"
+def state_url(settings: Settings | InfraSettings, path: Path) -> str:
+    """Where record and journal are, whatever the working directory is: a file is named from the directory of the
+    configuration ``path``, and is ``.daybreak/NAME.db`` there unless ``settings`` say otherwise."""
+    url = settings.state.url or f"sqlite:///.daybreak/{settings.name}.db"
+    if not url.startswith(_FILE):
+        return url
+    return f"{_FILE}{path.resolve().parent / url.removeprefix(_FILE)}"

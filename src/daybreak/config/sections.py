@@ -144,8 +144,8 @@ class State(Section):
 
     url: str = Field(
         "",
-        description="sqlite:///PATH (default .daybreak/NAME.db beside the configuration), or dynamodb://TABLE"
-        " for a controller on AWS",
+        description="sqlite:///PATH from the configuration's directory (default .daybreak/NAME.db), or"
+        " dynamodb://TABLE for a controller on AWS",
     )
 
     key: str = Field("", description="on AWS: ARN of the KMS key of the published state; default: found by its alias")

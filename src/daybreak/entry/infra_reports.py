@@ -18,12 +18,14 @@ class SynthReport:
 
 @dataclass(frozen=True, slots=True)
 class ChangeReport:
-    """One resource of a plan. ``loses``: a database, key, secret, record or backup would be gone."""
+    """One resource of a plan. ``loses``: something stored, or DMS's place in the stream, would be gone.
+    ``stops``: a DMS task is stopped."""
 
     action: str
     address: str
     why: str
     loses: bool
+    stops: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class InfraPlanReport:
     @classmethod
     def of(cls, plan: Plan) -> InfraPlanReport:
         """``plan`` in this form."""
-        changes = tuple(ChangeReport(one.action, one.address, one.why, one.loses) for one in plan.changes)
+        changes = tuple(ChangeReport(one.action, one.address, one.why, one.loses, one.stops) for one in plan.changes)
         return cls(plan.count("create"), plan.count("update"), plan.count("replace"), plan.count("destroy"), changes)
 
 
@@ -53,9 +55,10 @@ class DeployReport:
 
 @dataclass(frozen=True, slots=True)
 class DestroyReport:
-    """How many resources were destroyed."""
+    """How many resources were destroyed, and the keys (by their ids) that snapshots and backups still need."""
 
     destroyed: int
+    kept_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from rich.text import Text
 from daybreak.entry.render import facts, table
 
 if TYPE_CHECKING:
-    from daybreak.infra.plan import Plan
+    from daybreak.infra.plan import Change, Plan
 
 _STYLES = {"create": "green", "update": "yellow", "replace": "bold red", "destroy": "bold red"}
 _WORDS = {"create": "to make", "update": "to change", "replace": "to replace", "destroy": "to destroy"}
@@ -27,7 +27,17 @@ def plan(found: Plan) -> RenderableType:
     for one in found.losses:
         gone = "deleted and made anew, empty" if one.action == "replace" else "deleted with all it holds"
         parts.append(Text(f" {one.address} is {gone} ", _LOUD))
+    for one in found.stopped:
+        parts.append(Text(f" {one.address} is stopped, and streams no more until `daybreak start` ", _LOUD))
     return Group(*parts)
+
+
+def kept(key: Change, region: str) -> str:
+    """What is left of a destroyed stack, and how it goes when it is no longer needed."""
+    return (
+        f"Left: the key {key.id}, without which nobody can read the snapshots and backups that are left. "
+        f"When these are gone: `aws kms schedule-key-deletion --key-id {key.id} --region {region}`."
+    )
 
 
 def _summary(found: Plan) -> Text:

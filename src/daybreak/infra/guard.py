@@ -1,9 +1,10 @@
-"""Whether the stack may go: not while a migration needs it, and not while applications write to its cluster."""
+"""Whether the stack may go: not while a migration needs it, not while applications write to its cluster, and not
+while its vault holds backups."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,12 +58,43 @@ def published(parameter: str, session: Session) -> Standing | None:
         ) from error
 
 
-def refuse_while_needed(standings: Iterable[Standing], name: str) -> None:
-    """Raise Refused where the migration ``name`` or the application still needs the stack."""
+def backups(vault: str, session: Session) -> int:
+    """How many recovery points the backup vault holds. Raises Refused where AWS does not tell."""
+    client = session.client("backup")
+    try:
+        with translated(f"counting the backups in {vault}"):
+            try:
+                pages = client.get_paginator("list_recovery_points_by_backup_vault").paginate(BackupVaultName=vault)
+                return sum(len(page["RecoveryPoints"]) for page in pages)
+            except client.exceptions.ResourceNotFoundException:
+                return 0
+    except AdapterError as error:
+        raise Refused(f"Nobody can tell whether the vault may go: {error.message}", error.hint) from error
+
+
+def even(verb: str, name: str) -> str:
+    """The command that goes on all the same."""
+    return f"`daybreak infra {verb} --even-while-active {name}`"
+
+
+def refuse_while_needed(standings: Iterable[Standing], verb: str, name: str) -> None:
+    """Raise Refused where the migration ``name`` or the application still needs what is stored in the stack."""
     reasons = [one.reason for one in standings if one.reason]
     if reasons:
         raise Refused(
             f"The stack is in use: {'; '.join(reasons)}.",
             "Roll back and `daybreak abort`, or finish and move the cluster out of Daybreak's hands, first. "
-            f"To destroy it all the same, data included: `daybreak infra destroy --even-while-active {name}`.",
+            f"To go on all the same, and lose data: {even(verb, name)}.",
+        )
+
+
+def refuse_while_streamed(standings: Sequence[Standing], verb: str, name: str) -> None:
+    """Raise Refused where DMS still loads or streams for the migration ``name``: both directions are PostgreSQL's own
+    from the first cutover on."""
+    reasons = [one.reason for one in standings if one.reason]
+    if reasons and not any(one.primary == Side.TARGET for one in standings):
+        raise Refused(
+            f"The task of DMS is in use, and this would stop it or lose its place: {'; '.join(reasons)}.",
+            "Wait for the first cutover, which ends the use of DMS, or `daybreak abort`. A task that is only changed "
+            f"goes on where it was with `daybreak start` afterwards. To go on all the same: {even(verb, name)}.",
         )

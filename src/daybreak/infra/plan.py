@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Action = Literal["create", "update", "replace", "destroy"]
 
-# What can't be had back by applying again: what is stored in these is gone with them.
+_TASK = "aws_dms_replication_task"
+_VAULT = "aws_backup_vault"
+# What can't be had back by applying again: what is stored in these is gone with them. Of DMS that is its place
+# in the stream.
 _PRECIOUS = (
     "aws_rds_cluster",
     "aws_rds_cluster_instance",
     "aws_kms_key",
     "aws_secretsmanager_secret",
     "aws_dynamodb_table",
-    "aws_backup_vault",
+    "aws_dms_replication_instance",
+    _TASK,
+    _VAULT,
 )
+# The address of ``encryption.Keys.data`` begins so; the CDK ends it with a digest.
+DATA_KEY = "aws_kms_key.keys_data_"
 _ACTIONS: dict[tuple[str, ...], Action] = {
     ("create",): "create",
     ("update",): "update",
@@ -26,12 +33,15 @@ _ACTIONS: dict[tuple[str, ...], Action] = {
 }
 _HALF_MADE = "an interrupted or failed run left it half-made"
 _PROTECTION = ("deletion_protection", "deletion_protection_enabled")
+# A task whose tags alone change goes on (source of the AWS provider, resourceReplicationTaskUpdate).
+_ASIDE = ("tags", "tags_all")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """One resource that would change. ``id`` is AWS's, empty for a new one; ``why`` only where Terraform says
-    more than that its arguments differ."""
+    more than that its arguments differ. ``protected``: AWS refuses to delete it; ``only_empty``: it does unless it is
+    empty. ``snapshot``: one is made before it goes. ``stops``: it is stopped, and nothing starts it again."""
 
     action: Action
     address: str
@@ -39,11 +49,24 @@ class Change:
     id: str
     why: str
     protected: bool
+    only_empty: bool = False
+    snapshot: bool = False
+    stops: bool = False
+
+    @property
+    def goes(self) -> bool:
+        """Whether what is there now would be gone."""
+        return self.action in ("replace", "destroy")
 
     @property
     def loses(self) -> bool:
-        """Whether a database, key, secret, record or backup would be gone."""
-        return self.action in ("replace", "destroy") and self.kind in _PRECIOUS
+        """Whether a database, key, secret, record, backup or DMS's place in the stream would be gone."""
+        return self.goes and self.kind in _PRECIOUS
+
+    @property
+    def of_dms(self) -> bool:
+        """Whether it is DMS's, which is needed until the first cutover only."""
+        return self.kind.startswith("aws_dms_")
 
     @property
     def half_made(self) -> bool:
@@ -84,7 +107,31 @@ class Plan:
     @property
     def protected(self) -> tuple[Change, ...]:
         """What would go but is protected against deletion, so that Terraform would fail half-way."""
-        return tuple(one for one in self.changes if one.protected and one.action in ("replace", "destroy"))
+        return tuple(one for one in self.changes if one.protected and one.goes)
+
+    @property
+    def vaults(self) -> tuple[Change, ...]:
+        """The vaults that would go, and which AWS keeps where they hold backups, so that Terraform would fail."""
+        return tuple(one for one in self.changes if one.kind == _VAULT and one.only_empty and one.goes)
+
+    @property
+    def data_key(self) -> Change | None:
+        """The key of cluster, snapshots and backups, where it would go."""
+        return next((one for one in self.changes if one.address.startswith(DATA_KEY) and one.goes), None)
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether a database would leave a snapshot."""
+        return any(one.snapshot and one.goes for one in self.changes)
+
+    @property
+    def stopped(self) -> tuple[Change, ...]:
+        """The DMS tasks that stay, but are stopped."""
+        return tuple(one for one in self.changes if one.stops)
+
+    def without(self, address: str) -> Plan:
+        """The plan as it is when Terraform no longer knows ``address``."""
+        return replace(self, changes=tuple(one for one in self.changes if one.address != address))
 
     def count(self, action: Action) -> int:
         """How many resources meet with ``action``."""
@@ -96,9 +143,25 @@ def _change(one: dict[str, Any]) -> Change | None:
     if action is None or one["mode"] != "managed":
         return None
     before = one["change"].get("before") or {}
-    why = "" if action in ("create", "update") else _why(one)
-    protected = any(before.get(key) is True for key in _PROTECTION)
-    return Change(action, one["address"], one["type"], str(before.get("id", "")), why, protected)
+    return Change(
+        action,
+        one["address"],
+        one["type"],
+        str(before.get("id", "")),
+        why="" if action in ("create", "update") else _why(one),
+        protected=any(before.get(key) is True for key in _PROTECTION),
+        only_empty=before.get("force_destroy") is False,
+        snapshot=before.get("skip_final_snapshot") is False,
+        stops=action == "update" and one["type"] == _TASK and _differs(one["change"]),
+    )
+
+
+def _differs(change: dict[str, Any]) -> bool:
+    """Whether more than tags changes; what Terraform does not know yet may."""
+    before, after = (change.get(when) or {} for when in ("before", "after"))
+    unknown = {key for key, value in (change.get("after_unknown") or {}).items() if value}
+    names = (before.keys() | after.keys() | unknown) - set(_ASIDE)
+    return any(name in unknown or before.get(name) != after.get(name) for name in names)
 
 
 def _why(one: dict[str, Any]) -> str:

@@ -94,6 +94,10 @@ class Terraform:
         self._raise(self._try("apply", "-input=false", "-json", _PLAN, total=plan.steps))
         (self.directory / _PLAN).unlink()
 
+    def forget(self, address: str) -> None:
+        """Take ``address`` out of the state and leave it in AWS as it is. Plans made before no longer apply."""
+        self._raise(self._try("state", "rm", address))
+
     def outputs(self) -> dict[str, Any]:
         """The stack's outputs; empty where nothing was applied."""
         return {name: one["value"] for name, one in json.loads(self._answer("output", "-json")).items()}

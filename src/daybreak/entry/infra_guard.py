@@ -1,0 +1,182 @@
+"""What keeps ``daybreak infra`` from taking away what is needed: every witness of the migration that can be asked,
+and what AWS would refuse half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from daybreak.aws.errors import error_code
+from daybreak.config import load_settings, state_url
+from daybreak.config.names import Names
+from daybreak.entry.infra_site import Site
+from daybreak.errors import AdapterError, ConfigError, Refused
+from daybreak.model import MigrationRecord, Side
+from daybreak.postgres.control import Control, read_control
+from daybreak.postgres.objects import inventory
+from daybreak.postgres.server import Server
+from daybreak.store.dynamodb import DynamoStateStore
+from daybreak.store.sqlite import SqliteStateStore
+from daybreak.wiring import server
+
+if TYPE_CHECKING:
+    from daybreak.infra.guard import Standing
+    from daybreak.infra.plan import Change, Plan
+    from daybreak.infra.terraform import Terraform
+
+_TABLE = "dynamodb://"
+_UNPROTECT = {
+    "aws_rds_cluster": "rds modify-db-cluster --db-cluster-identifier {id} --no-deletion-protection",
+    "aws_dynamodb_table": "dynamodb update-table --table-name {id} --no-deletion-protection-enabled",
+}
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The record, None where there is none; ``shared`` where everybody who leads the migration writes it there, so
+    that none means that it was never begun."""
+
+    where: str
+    found: MigrationRecord | None
+    shared: bool
+
+
+def refuse_destroy(site: Site, plan: Plan) -> None:
+    """Raise Refused where the stack is in use, or where nobody can tell and ``plan`` loses what was stored."""
+    from daybreak.infra.guard import refuse_while_needed
+
+    refuse_while_needed(_witnesses(site, "destroy", must_know=_loses(plan.losses)), "destroy", site.name)
+
+
+def refuse_deploy(site: Site, plan: Plan) -> None:
+    """The same where ``plan`` of a deploy loses something stored, stops DMS, or loses its place in the stream."""
+    from daybreak.infra.guard import refuse_while_needed, refuse_while_streamed
+
+    stored = [one for one in plan.losses if not one.of_dms]
+    if stored:
+        refuse_while_needed(_witnesses(site, "deploy", must_know=_loses(stored)), "deploy", site.name)
+    elif plan.losses or plan.stopped:
+        refuse_while_streamed(_witnesses(site, "deploy", must_know=False), "deploy", site.name)
+
+
+def refuse_half_way(site: Site, terraform: Terraform, plan: Plan) -> None:
+    """Raise Refused for what AWS would refuse to delete with the rest already gone: what is protected against
+    deletion, and a vault that holds backups."""
+    _refuse_protected(site, terraform, plan)
+    for vault in plan.vaults:
+        _refuse_full(site, terraform, vault)
+
+
+def _loses(changes: tuple[Change, ...] | list[Change]) -> bool:
+    # What a failed run left half-made never held anything.
+    return any(not one.half_made for one in changes)
+
+
+def _refuse_protected(site: Site, terraform: Terraform, plan: Plan) -> None:
+    if not plan.protected:
+        return
+    keep = [f"terraform -chdir={terraform.directory} untaint {one.address}" for one in plan.protected if one.half_made]
+    region = site.settings.aws.region
+    drop = [f"aws {_UNPROTECT[one.kind].format(id=one.id)} --region {region}" for one in plan.protected]
+    hints = [
+        f"{what}: {', '.join(f'`{one}`' for one in commands)}."
+        for what, commands in (("If it has come up well meanwhile, keep it", keep), ("If it shall go", drop))
+        if commands
+    ]
+    raise Refused(
+        f"Protected against deletion: {', '.join(one.address for one in plan.protected)}. Nothing was done.",
+        " ".join([*hints, "Then this command again."]),
+    )
+
+
+def _refuse_full(site: Site, terraform: Terraform, vault: Change) -> None:
+    from daybreak.infra.guard import backups
+
+    count = backups(vault.id, site.session())
+    if not count:
+        return
+    of = f"--backup-vault-name {vault.id} --region {site.settings.aws.region}"
+    raise Refused(
+        f"The vault {vault.id} holds {count} backups, and AWS deletes no vault that does. Nothing was done.",
+        f"To keep vault and backups, have Terraform leave them: `terraform -chdir={terraform.directory} state rm "
+        f"{vault.address}`. To delete the backups: `aws backup list-recovery-points-by-backup-vault {of} --query "
+        f"'RecoveryPoints[].RecoveryPointArn' --output text | xargs -n1 aws backup delete-recovery-point {of} "
+        "--recovery-point-arn`. Then this command again.",
+    )
+
+
+def _witnesses(site: Site, verb: str, must_know: bool) -> list[Standing]:
+    """What the published state, the record and both servers say. Raises Refused where ``must_know`` and nobody has
+    told who can know: the published state is a copy, and only a migration that is led on AWS keeps it."""
+    from daybreak.infra.guard import Standing, even, published
+
+    record = _record(site)
+    told: list[Standing | None] = [
+        published(Names(site.name, site.settings.aws.environment).path("state"), site.session())
+    ]
+    if record.found is not None:
+        told.append(Standing(record.where, record.found.phase, record.found.primary))
+    silent: list[str] = []
+    for one in _servers(site):
+        try:
+            told.append(_on_server(one, alone=record.found is None))
+        except AdapterError as error:
+            silent.append(error.message)
+        else:
+            must_know = False
+    found = [one for one in told if one is not None]
+    if must_know and record.found is None and not record.shared and not any(one.reason for one in found):
+        raise Refused(
+            f"Nobody can tell whether the stack is in use: no record at {record.where}, and no server answers: "
+            f"{'; '.join(silent)}.",
+            "Run this where the migration is led from, or let this machine reach the source. "
+            f"To go on all the same, and lose data: {even(verb, site.name)}.",
+        )
+    return found
+
+
+def _record(site: Site) -> _Record:
+    url = state_url(site.settings, site.run.config)
+    if not url.startswith(_TABLE):
+        store = SqliteStateStore.from_url(url)
+        return _Record(str(store.path), store.load(site.name), shared=False)
+    table = DynamoStateStore(site.session().client("dynamodb"), url.removeprefix(_TABLE))
+    try:
+        return _Record(url, table.load(site.name), shared=True)
+    except AdapterError as error:
+        # Not made yet, or gone already: that says nothing of the rest.
+        if error.__cause__ is not None and error_code(error.__cause__) == "ResourceNotFoundException":
+            return _Record(url, None, shared=False)
+        raise Refused(f"Nobody can tell whether the stack is in use: {error.message}", error.hint) from error
+
+
+def _servers(site: Site) -> Iterator[Server]:
+    """The source; the target where the configuration leads there already."""
+    source = site.settings.source
+    yield Server(Side.SOURCE, site.name, source.parameters(), source.peer_parameters())
+    try:
+        yield server(load_settings(site.run.config), Side.TARGET)
+    except (ConfigError, AdapterError):
+        return
+
+
+def _on_server(one: Server, alone: bool) -> Standing | None:
+    """What ``one`` knows of the migration. ``alone``: there is no record, so that anything in the target tells of a
+    migration that was led from elsewhere and may have been finished."""
+    from daybreak.infra.guard import Standing
+
+    with one.session("infra") as connection:
+        row = read_control(connection, one.migration)
+        held = inventory(connection) if row is None and alone and one.side is Side.TARGET else ()
+    if row is not None:
+        return Standing(f"control row on the {one.side}", "under way", _primary(row))
+    return Standing(f"{len(held)} objects on the target", "led from elsewhere", Side.SOURCE) if held else None
+
+
+def _primary(row: Control) -> Side:
+    """Of two switchovers the later one has the higher number; the target is closed before the first one, too."""
+    closed = row.closed_by > row.opened_by
+    if row.side is Side.SOURCE:
+        return Side.TARGET if closed else Side.SOURCE
+    return Side.TARGET if row.opened_by > row.closed_by else Side.SOURCE
