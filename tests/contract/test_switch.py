@@ -135,6 +135,20 @@ def test_a_claim_gives_a_higher_generation_and_fences_the_older_one(place: Place
     assert rival.replicator.observe(Side.SOURCE).forward
 
 
+def test_a_claim_of_one_side_leaves_the_other_alone_until_it_is_claimed_too(place: Place) -> None:
+    first = place.process()
+    generation = first.switch.claim("first", 0, False)
+    first.close()
+    second = place.process()
+    assert second.switch.claim("second", generation, False, (Side.SOURCE,)) == generation + 1
+    owners = [second.switch.observe(side).owner for side in Side]
+    assert owners == ["second", "first"]
+    second.close()
+    third = place.process()
+    assert third.switch.claim("third", generation + 1, False) == generation + 2
+    assert [third.switch.observe(side).generation for side in Side] == [generation + 2] * 2
+
+
 def until_answered(effect: Callable[[], object]) -> None:
     """The first attempt may find its session ended instead."""
     try:

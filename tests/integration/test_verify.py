@@ -452,7 +452,8 @@ def test_a_server_that_fails_ends_it(pair: Pair, monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(Exception, match="terminating connection"):
         compare(pair, "t", "quick", report=kill)
-    assert _verify_sessions(pair, Side.SOURCE) == 0
+    while _verify_sessions(pair, Side.SOURCE):  # a session that was closed takes a moment to go
+        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("slow")
