@@ -56,7 +56,10 @@ def test_the_override_changes_what_emulators_need_and_nothing_else(tmp_path: Pat
         "schedule": {"name": "c", "schedule_expression": "rate(1 minute)"},
     }
     stack: dict[str, Any] = {
-        "resource": {"aws_cloudwatch_event_rule": rules},
+        "resource": {
+            "aws_cloudwatch_event_rule": rules,
+            "aws_lambda_function_event_invoke_config": {"queue": {"maximum_retry_attempts": 0}},
+        },
         "terraform": {"backend": {"local": {}}, "required_providers": {"aws": {"version": "6.0.0"}}},
     }
     (tmp_path / STACK_FILE).write_text(json.dumps(stack))
@@ -66,6 +69,8 @@ def test_the_override_changes_what_emulators_need_and_nothing_else(tmp_path: Pat
     pattern = override["resource"]["aws_cloudwatch_event_rule"]["task"]["event_pattern"]
     assert json.loads(pattern) == {"source": [EMULATED_DMS], "resources": ["${x.arn}"]}
     assert list(override["resource"]["aws_cloudwatch_event_rule"]) == ["task"]
+    queue = override["resource"]["aws_lambda_function_event_invoke_config"]["queue"]
+    assert queue == {"maximum_retry_attempts": 2}, "a refused start is an attempt there"
     stack["terraform"]["backend"] = {"s3": {"bucket": "b", "use_lockfile": True}}
     (tmp_path / STACK_FILE).write_text(json.dumps(stack))
     write_override(tmp_path, "5.100.0")

@@ -35,12 +35,22 @@ def write_override(directory: Path, provider_version: str = "") -> None:
     if "s3" in backend:
         # A backend is overridden as a whole. No bucket's name can be put before an address on loopback.
         override["terraform"]["backend"] = {"s3": {**backend["s3"], "use_path_style": True}}
-    rules = stack.get("resource", {}).get("aws_cloudwatch_event_rule", {})
-    emulated = {
+    emulated = _emulated(stack.get("resource", {}))
+    if emulated:
+        override["resource"] = emulated
+    (directory / OVERRIDE_FILE).write_text(json.dumps(override, indent=2))
+
+
+def _emulated(resources: dict[str, Any]) -> dict[str, Any]:
+    """What differs in the stack's own resources, by kind and name."""
+    rules = {
         name: {"event_pattern": rule["event_pattern"].replace("aws.dms", EMULATED_DMS)}
-        for name, rule in rules.items()
+        for name, rule in resources.get("aws_cloudwatch_event_rule", {}).items()
         if "aws.dms" in rule.get("event_pattern", "")
     }
-    if emulated:
-        override["resource"] = {"aws_cloudwatch_event_rule": emulated}
-    (directory / OVERRIDE_FILE).write_text(json.dumps(override, indent=2))
+    # On AWS a start that was refused, because the function runs, is no attempt; ministack counts it as one.
+    queues = {
+        name: {"maximum_retry_attempts": 2} for name in resources.get("aws_lambda_function_event_invoke_config", {})
+    }
+    kinds = {"aws_cloudwatch_event_rule": rules, "aws_lambda_function_event_invoke_config": queues}
+    return {kind: named for kind, named in kinds.items() if named}
