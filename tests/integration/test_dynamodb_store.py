@@ -16,6 +16,7 @@ import pytest
 from aws_tables import fresh_table
 from botocore.stub import Stubber
 from moto import mock_aws
+from tenacity import stop_after_attempt
 
 from daybreak.errors import PermanentError, StateConflict, TransientError
 from daybreak.lab.aws import EmulatedAws
@@ -107,6 +108,20 @@ def test_throttling_is_worth_trying_again(table: Table) -> None:
         stub.add_client_error("get_item", "ProvisionedThroughputExceededException", "Rate exceeded")
         with pytest.raises(TransientError, match=f"reading table {table.name}"):
             table.store.load("shop")
+
+
+@pytest.mark.parametrize("reason", ["ThrottlingError", "ProvisionedThroughputExceeded", "TransactionConflict"])
+def test_a_busy_table_is_tried_again_and_stays_worth_it(
+    table: Table, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    retrying = DynamoStateStore._lost.retry
+    monkeypatch.setattr(retrying, "stop", stop_after_attempt(2))
+    with Stubber(table.client) as stub:
+        for _ in range(2):
+            _cancelled(stub, reason, "None")
+        with pytest.raises(TransientError, match=rf"writing table {table.name}: .*{reason}"):
+            _swap(table.store, 4)
+        stub.assert_no_pending_responses()
 
 
 def test_a_table_that_is_not_there_says_what_makes_it(table: Table) -> None:

@@ -10,6 +10,8 @@ from botocore import exceptions
 from daybreak.aws.errors import error_code, translated
 from daybreak.errors import AdapterError, ConfigError, PermanentError, TransientError
 
+_WRONG_KEY = "The request signature we calculated does not match the signature you provided."
+
 
 def _answer(code: str, message: str = "text of AWS", status: int = 400) -> exceptions.ClientError:
     response: Any = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
@@ -33,6 +35,8 @@ def _translated(error: Exception) -> AdapterError:
         _answer("ProvisionedThroughputExceededException"),
         _answer("RequestLimitExceeded"),
         _answer("SlowDown", status=503),
+        _answer("TooManyUpdates"),
+        _answer("ConcurrentModificationException"),
         _answer("NobodyKnows", status=500),
         exceptions.EndpointConnectionError(endpoint_url="https://rds"),
         exceptions.ReadTimeoutError(endpoint_url="https://rds"),
@@ -58,6 +62,8 @@ def test_what_passes_by_itself_is_tried_again(error: Exception) -> None:
         (_answer("DBClusterParameterGroupNotFound"), "infra deploy"),
         (_answer("ResourceNotFoundException"), "infra deploy"),
         (_answer("DBClusterQuotaExceededFault"), "quota"),
+        (_answer("InvalidSignatureException", _WRONG_KEY), "AWS_PROFILE"),
+        (_answer("SignatureDoesNotMatch", _WRONG_KEY), "AWS_PROFILE"),
         (_answer("InvalidParameterValue"), "Mend"),
     ],
 )
@@ -65,6 +71,40 @@ def test_what_needs_a_person_says_what_to_do(error: Exception, hint: str) -> Non
     found = _translated(error)
     assert isinstance(found, PermanentError)
     assert hint in found.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("SignatureDoesNotMatch", "Signature expired: 20260203T040506Z is now earlier than 20260203T041006Z"),
+        (
+            "InvalidSignatureException",
+            "Signature not yet current: 20260203T050506Z is still later than 20260203T041006Z",
+        ),
+        ("InvalidSignatureException", "Signature expired: 20260203T040506Z is now earlier than 20260203T041006Z"),
+        ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large."),
+        ("RequestExpired", "Request has expired."),
+    ],
+)
+def test_a_clock_that_is_wrong_is_named(code: str, text: str) -> None:
+    found = _translated(_answer(code, text, 403))
+    assert isinstance(found, PermanentError)
+    assert "clock" in found.message
+    assert text in found.message
+    assert "timedatectl" in found.hint
+
+
+def test_what_denies_explicitly_is_named() -> None:
+    text = (
+        "User: arn:aws:iam::1:user/eve is not authorized to perform: ssm:PutParameter on resource: arn:aws:ssm:x"
+        " with an explicit deny in a service control policy"
+    )
+    assert _translated(_answer("AccessDeniedException", text)).hint == "Lift the deny in a service control policy."
+
+
+def test_a_key_that_may_not_be_used_is_thought_of() -> None:
+    found = _translated(_answer("AccessDeniedException", "Access to KMS is not allowed"))
+    assert "KMS key" in found.hint
 
 
 def test_the_text_and_the_code_of_aws_are_kept() -> None:

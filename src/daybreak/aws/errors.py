@@ -15,18 +15,23 @@ if TYPE_CHECKING:
 # Services spell throttling in many ways (botocore.retries.standard, and "Common errors" in the API references).
 _TRANSIENT = re.compile(
     "Throttl|TooManyRequests|ThroughputExceeded|RequestLimitExceeded|BandwidthLimitExceeded|SlowDown|RequestTimeout"
-    "|PriorRequestNotComplete|TransactionInProgress|ServiceUnavailable|InternalFailure|InternalServerError"
+    "|PriorRequestNotComplete|TransactionInProgress|TooManyUpdates|ConcurrentModification|ServiceUnavailable"
+    "|InternalFailure|InternalServerError"
 )
 _SERVER_ERROR = 500
 _REFUSED = re.compile("AccessDenied|UnauthorizedOperation|AuthorizationError")
 _UNKNOWN = re.compile(
-    "ExpiredToken|InvalidClientTokenId|UnrecognizedClient|SignatureDoesNotMatch|AuthFailure|InvalidAccessKeyId"
-    "|IncompleteSignature|MissingAuthenticationToken"
+    "ExpiredToken|InvalidClientTokenId|UnrecognizedClient|SignatureDoesNotMatch|InvalidSignature|AuthFailure"
+    "|InvalidAccessKeyId|IncompleteSignature|MissingAuthenticationToken"
 )
+# The same codes as of a wrong key, and only the text tells (IAM user guide, "Troubleshoot requests").
+_LATE = re.compile("RequestTimeTooSkewed|RequestExpired|Signature expired|Signature not yet current")
 _SIGN_IN = "Sign in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+_SET_CLOCK = "Set the clock (`timedatectl set-ntp true`): AWS takes what is dated within five minutes of its own time."
 # IAM user guide, "Troubleshoot access denied error messages".
 _DENIED = re.compile(
     r"(?:User: )?(?P<who>\S+) is not authorized to perform: (?P<action>[\w:*]+)(?: on resource: (?P<what>\S+))?"
+    r"(?:.* with an explicit deny in (?P<deny>an? [\w -]+))?"
 )
 
 
@@ -65,6 +70,8 @@ def _of_service(where: str, error: ClientError) -> AdapterError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if _TRANSIENT.search(code) or status >= _SERVER_ERROR:
         return TransientError(f"{where}: {text} ({code})", "AWS is busy; try again.")
+    if _LATE.search(f"{code} {text}"):
+        return PermanentError(f"{where}: this machine's clock is not AWS's: {text} ({code})", _SET_CLOCK)
     if _UNKNOWN.search(code):
         return PermanentError(f"{where}: AWS does not accept the credentials: {text} ({code})", _SIGN_IN)
     if _REFUSED.search(code):
@@ -75,12 +82,14 @@ def _of_service(where: str, error: ClientError) -> AdapterError:
 def _refusal(where: str, operation: str, text: str) -> PermanentError:
     found = _DENIED.search(text)
     if found is None:
-        return PermanentError(f"{where}: AWS refuses {operation}: {text}", f"Allow {operation} in your IAM policy.")
+        key = " and the use of its KMS key" if "KMS" in text else ""
+        return PermanentError(
+            f"{where}: AWS refuses {operation}: {text}", f"Allow {operation}{key} in your IAM policy."
+        )
     who, action, what = found["who"], found["action"], (found["what"] or "").rstrip(".")
     on = f" on {what}" if what else ""
-    return PermanentError(
-        f"{where}: AWS refuses {action}{on} to {who}.", f"Allow {action}{on} in that identity's policy."
-    )
+    fix = f"Lift the deny in {found['deny']}." if found["deny"] else f"Allow {action}{on} in that identity's policy."
+    return PermanentError(f"{where}: AWS refuses {action}{on} to {who}.", fix)
 
 
 def _hint(code: str) -> str:

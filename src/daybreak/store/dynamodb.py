@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from daybreak.aws.errors import error_code, translated
-from daybreak.errors import StateConflict
+from daybreak.aws.errors import translated
+from daybreak.errors import StateConflict, TransientError
 from daybreak.model import JournalEntry, MigrationRecord, Step
 from daybreak.store.codec import decode, encode
 
@@ -29,7 +29,7 @@ _JOURNAL = "journal#"
 # Versions sort as text: 12 digits outlast any migration.
 _DIGITS = 12
 _LOST = "ConditionalCheckFailed"
-_RACE = "TransactionConflict"
+_BUSY = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 
 class DynamoStateStore:
@@ -92,19 +92,23 @@ class DynamoStateStore:
         }
 
     @tenacity.retry(
-        retry=tenacity.retry_if_exception(lambda error: _RACE in _reasons(error)),
+        retry=tenacity.retry_if_exception_type(TransientError),
         stop=tenacity.stop_after_delay(10),
         wait=tenacity.wait_random_exponential(multiplier=0.02, max=1),
         reraise=True,
     )
     def _lost(self, items: list[TransactWriteItemTypeDef]) -> tuple[bool, ...]:
-        """Whether the record has another version, and whether the journal has that row; empty once written. A race
-        that DynamoDB calls a conflict is tried again."""
+        """Whether the record has another version, and whether the journal has that row; empty once written. What
+        DynamoDB cancelled for a race or a rate is tried again, which botocore doesn't; then TransientError."""
         try:
             self._client.transact_write_items(TransactItems=items)
         except self._client.exceptions.TransactionCanceledException as error:
-            if _LOST in (reasons := _reasons(error)):
+            reasons = tuple(str(reason.get("Code", "")) for reason in error.response.get("CancellationReasons", []))
+            if _LOST in reasons:
                 return tuple(reason == _LOST for reason in reasons)
+            if _BUSY.intersection(reasons):
+                text = error.response.get("Error", {}).get("Message", "no message")
+                raise TransientError(f"writing table {self._table}: {text}", "AWS is busy; try again.") from error
             raise
         return ()
 
@@ -155,14 +159,6 @@ class DynamoStateStore:
 
 def _key(name: str, item: str) -> dict[str, AttributeValueTypeDef]:
     return {"migration": {"S": name}, "item": {"S": item}}
-
-
-def _reasons(error: BaseException) -> tuple[str, ...]:
-    """Why a transaction was cancelled, one code for each of its writes; empty for other errors."""
-    if error_code(error) != "TransactionCanceledException":
-        return ()
-    reasons = getattr(error, "response", {}).get("CancellationReasons", [])
-    return tuple(str(reason.get("Code", "")) for reason in reasons)
 
 
 def _entry(item: dict[str, AttributeValueTypeDef]) -> JournalEntry:
