@@ -68,28 +68,35 @@ def emulated_dms(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dms]:
     """The task ``ready``, with DMS's role on both servers of ``pair``."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "123456789012")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulated")
-    password = _make_role(pair)
     moto_dms.mend()
     moto_tasks.mend()
-    with mock_aws():
-        client = boto3.client("dms", region_name=REGION)
-        _make_task(client)
-        events: list[dict[str, Any]] = []
-        publish = to_cloudwatch(
-            boto3.client("cloudwatch", region_name=REGION), NAMES.of("dms"), NAMES.short("task", TASK_RESOURCE_LIMIT)
-        )
-        source, target = (_dsn(pair, side, password) for side in Side)
-        stand_in = DmsStandIn(
-            client, NAMES.of("task"), source, target, latency=publish, event=events.append, poll_seconds=0.05
-        )
-        try:
-            with stand_in:
-                yield Dms(client, stand_in, events, pair)
-        finally:
-            for side in Side:
-                with pair.connect(side) as here:  # a right on a parameter keeps a role from being dropped
-                    here.execute("SET default_transaction_read_only = off")
-                    here.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(ROLE)))
+    with mock_aws(), carried_out(pair, NAMES) as dms:
+        yield dms
+
+
+@contextmanager
+def carried_out(pair: Pair, names: Names) -> Iterator[Dms]:
+    """The task of ``names``, ``ready``, on the emulated API to which the environment leads, with DMS's role on both
+    servers of ``pair``."""
+    password = _make_role(pair)
+    client = boto3.client("dms", region_name=REGION)
+    _make_task(client, names)
+    events: list[dict[str, Any]] = []
+    publish = to_cloudwatch(
+        boto3.client("cloudwatch", region_name=REGION), names.of("dms"), names.short("task", TASK_RESOURCE_LIMIT)
+    )
+    source, target = (_dsn(pair, side, password) for side in Side)
+    stand_in = DmsStandIn(
+        client, names.of("task"), source, target, latency=publish, event=events.append, poll_seconds=0.05
+    )
+    try:
+        with stand_in:
+            yield Dms(client, stand_in, events, pair)
+    finally:
+        for side in Side:
+            with pair.connect(side) as here:  # a right on a parameter keeps a role from being dropped
+                here.execute("SET default_transaction_read_only = off")
+                here.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(ROLE)))
 
 
 def hasten(runtime: Runtime) -> Runtime:
@@ -114,18 +121,18 @@ def _dsn(pair: Pair, side: Side, password: str) -> str:
     return conninfo.make_conninfo("", **pair.cluster(side).parameters(ROLE, password, pair.database))
 
 
-def _make_task(client: DatabaseMigrationServiceClient) -> None:
+def _make_task(client: DatabaseMigrationServiceClient, names: Names) -> None:
     instance = client.create_replication_instance(
-        ReplicationInstanceIdentifier=NAMES.of("dms"), ReplicationInstanceClass="dms.t3.medium", AllocatedStorage=5
+        ReplicationInstanceIdentifier=names.of("dms"), ReplicationInstanceClass="dms.t3.medium", AllocatedStorage=5
     )["ReplicationInstance"]["ReplicationInstanceArn"]
     source, target = (
         client.create_endpoint(
-            EndpointIdentifier=NAMES.of(f"dms-{side}"), EndpointType=side, EngineName="postgres", ServerName="x"
+            EndpointIdentifier=names.of(f"dms-{side}"), EndpointType=side, EngineName="postgres", ServerName="x"
         )["Endpoint"]["EndpointArn"]
         for side in ("source", "target")
     )
     client.create_replication_task(
-        ReplicationTaskIdentifier=NAMES.of("task"),
+        ReplicationTaskIdentifier=names.of("task"),
         SourceEndpointArn=source,
         TargetEndpointArn=target,
         ReplicationInstanceArn=instance,

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from dms_task import carried_out
 from rehearsal.on_aws import LOOK, Naming, led_by_the_function, naming
 from rehearsal.test_kill_switchover import MAIN, NOBODY, OPENED, POINTS, reverse_stream_is_there
 from rehearsal.traces import guarded
 from rehearsal.world import World
 
+from daybreak.config.names import Names
 from daybreak.lab.aws import EmulatedAws
+from daybreak.lab.cloud import ENVIRONMENT
 from daybreak.lab.pair import Pair
 from daybreak.model import SWITCH_TTL_SECONDS, Side
 
@@ -121,4 +124,27 @@ def test_a_function_killed_between_opening_and_routing_is_gone_on_with(
                 if point == "intend route":
                     back = {"action": "rollback" if to is Side.TARGET else "cutover"}
                     assert world.invoke(back).said.get("primary") == to.other
+        world.books_are_clean(Side.SOURCE)
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_a_function_killed_while_it_takes_over_from_dms_is_gone_on_with(
+    pair: Pair, tmp_path: Path, account: EmulatedAws
+) -> None:
+    """Each kill finds the hand-over where the one before left it: it is done once for a migration."""
+    names, limits = Names(pair.database, ENVIRONMENT), {"max_lag_seconds": 5.0, "max_write_pause_seconds": 5.0}
+    with (
+        carried_out(pair, names),
+        led_by_the_function(pair, tmp_path, account, cutover=limits, replication={"engine": "dms"}) as world,
+    ):
+        world.must("verify")
+        killed(world, {"action": "cutover"}, "intend hand_over")
+        world.writes_go_on()
+        for point in ("during hand_over", "done hand_over", "done arm", "mark drained"):
+            killed(world, LOOK, point)
+            world.writes_go_on()
+            assert world.probes.primaries() == [Side.SOURCE]
+        gone_on_with(world, Side.TARGET, [Side.SOURCE])
+        assert world.invoke({"action": "rollback"}).said.get("primary") == Side.SOURCE
         world.books_are_clean(Side.SOURCE)
