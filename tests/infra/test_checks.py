@@ -15,8 +15,9 @@ from moto.backends import get_backend
 
 from daybreak.aws.session import open_session
 from daybreak.config import InfraSettings, load_infra_settings
-from daybreak.errors import Finding
+from daybreak.errors import ConfigError, Finding, PermanentError
 from daybreak.infra.checks import in_the_account, on_this_machine
+from daybreak.infra.passwords import passwords
 from daybreak.lab import moto_shim
 
 REGION = "eu-central-1"
@@ -138,9 +139,11 @@ def test_an_existing_network(settings: Any, account: Session) -> None:
     assert found(settings(network={"vpc_id": vpc, "subnet_ids": subnets[:3]}), account) == {}
     two_zones = found(settings(network={"vpc_id": vpc, "subnet_ids": [subnets[0], subnets[1], subnets[3]]}), account)
     assert "2 availability zones" in two_zones["subnets"].message
-    overlapping = {"vpc_id": vpc, "subnet_ids": subnets[:3], "source_cidrs": ["10.0.0.0/12", "10.61.9.0/24"]}
-    clash = found(settings(network=overlapping), account)
+    inside = {"vpc_id": vpc, "subnet_ids": subnets[:3], "source_cidrs": ["10.0.0.0/12", "10.61.9.0/24"]}
+    assert found(settings(network=inside), account) == {}, "a source in the same network"
+    clash = found(settings(network={**inside, "transit_gateway_id": "tgw-0"}), account)
     assert "overlaps the source's 10.61.9.0/24" in clash["vpc"].message
+    assert "name no way" in clash["vpc"].fix
 
 
 @pytest.mark.parametrize(
@@ -192,6 +195,55 @@ def test_the_bucket_of_the_state(settings: Any, account: Session) -> None:
         Bucket="state-of-payments", CreateBucketConfiguration={"LocationConstraint": REGION}
     )
     assert found(wanted, account) == {}
+
+
+def test_a_deleted_secret_keeps_its_name(settings: Any, account: Session) -> None:
+    manager = account.client("secretsmanager")
+    names = {what: f"daybreak-payments-{what}-test" for what in ("source", "target", "dms-source")}
+    for name in names.values():
+        manager.create_secret(Name=name, SecretString="{}")
+    assert found(settings("dms"), account) == {}
+    for what in ("target", "dms-source"):
+        manager.delete_secret(SecretId=names[what], RecoveryWindowInDays=30)
+    native, dms = in_the_account(settings(), account), in_the_account(settings("dms"), account)
+    assert [one.object for one in native] == [names["target"]]
+    assert [one.object for one in dms] == [names["target"], names["dms-source"]]
+    assert all(one.severity == "blocker" for one in dms)
+    assert f"delete-secret --secret-id {names['target']} --region {REGION} --force-delete" in native[0].fix
+    assert "aws secretsmanager restore-secret" in native[0].fix
+    with pytest.raises(PermanentError, match="marked"):
+        passwords(("target_password",), settings(), account)
+
+
+def test_an_environment_has_one_migration(settings: Any, account: Session) -> None:
+    ssm = account.client("ssm")
+
+    def put(what: str, **tags: str) -> None:
+        named = [{"Key": key.replace("_", ":"), "Value": value} for key, value in tags.items()]
+        ssm.put_parameter(Name=f"/migration/test/{what}", Value="{}", Type="SecureString", Tags=named)  # type: ignore[arg-type]
+
+    put("state", daybreak_migration="payments", daybreak_environment="test")
+    assert found(settings(), account) == {}
+    put("config", daybreak_migration="invoices", daybreak_environment="test")
+    (other,) = in_the_account(settings(), account)
+    assert (other.id, other.severity, other.object) == ("parameters", "blocker", "/migration/test/config")
+    assert "the migration invoices" in other.message
+    ssm.delete_parameter(Name="/migration/test/config")
+    put("config")
+    assert "something else" in found(settings(), account)["parameters"].message
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1"])
+def test_a_partition_with_other_names_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    monkeypatch.setenv("DAYBREAK_AWS__REGION", region)
+    with pytest.raises(ConfigError, match=r"aws\.region: .*other names in that partition"):
+        settings()
+
+
+def test_the_function_looks_often_enough(settings: Any) -> None:
+    assert settings(controller={"poll_minutes": 5}).aws.controller.poll_minutes == 5
+    with pytest.raises(ConfigError, match="poll_minutes"):
+        settings(controller={"poll_minutes": 6})
 
 
 def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from infra.conftest import Bench, fresh
 from infra.test_aurora import _aurora
 
+from daybreak.errors import ConfigError
 from daybreak.infra.encryption import Keys, KeysProps
 from daybreak.infra.secrets import Secrets, SecretsProps, SourceServer
 
@@ -110,6 +111,16 @@ def test_a_raised_counter_writes_all_of_them() -> None:
     assert [new - old for old, new in zip(_versions(), _versions(version=2), strict=True)] == [1] * 4
     other_role = zip(_versions(), _versions(dms_user="other"), strict=True)
     assert [old != new for old, new in other_role] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("key", "user", "dms_user"), [("source.dsn", "postgres", "dms"), ("aws.dms.user", "daybreak", "postgres")]
+)
+def test_no_secret_names_the_master_user_with_another_password(
+    bench: Bench, key: str, user: str, dms_user: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{key} names the role postgres"):
+        _secrets(bench, dms_user, source=replace(_SOURCE, user=user))
 
 
 @pytest.mark.parametrize(("protected", "days"), [(True, 30), (False, 0)])

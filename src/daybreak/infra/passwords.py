@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from daybreak.aws.errors import translated
 from daybreak.config import InfraSettings
-from daybreak.config.names import Names
+from daybreak.config.names import SECRET_LIMIT, Names
 from daybreak.errors import ConfigError
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
 _SUFFIX = "_password"
-_NAME_LIMIT = 512
 # 32 random bytes in URL-safe letters, which no DSN and no shell has to quote.
 _BYTES = 32
 
@@ -45,7 +44,7 @@ def _value(name: str, settings: InfraSettings, session: Session) -> str:
     given = os.environ.get(f"TF_VAR_{name}")
     if not given and what == "source":
         given = settings.source.parameters().get("password")
-    found = given or _existing(Names(settings.name, settings.aws.environment).of(what, _NAME_LIMIT), session)
+    found = given or _existing(Names(settings.name, settings.aws.environment).of(what, SECRET_LIMIT), session)
     if not found and what == "source":
         raise ConfigError(
             "The source's password is not known; the controller connects with it.",
@@ -55,11 +54,12 @@ def _value(name: str, settings: InfraSettings, session: Session) -> str:
 
 
 def _existing(secret: str, session: Session) -> str:
-    """The password in ``secret``; empty where it has no value yet, or is about to be deleted."""
+    """The password in ``secret``; empty where it has no value yet. One that is being deleted is an error: none of that
+    name could be made."""
     client = session.client("secretsmanager")
     with translated(f"reading the secret {secret}, whose password is to stay"):
         try:
             text = client.get_secret_value(SecretId=secret).get("SecretString")
-        except (client.exceptions.ResourceNotFoundException, client.exceptions.InvalidRequestException):
+        except client.exceptions.ResourceNotFoundException:
             return ""
     return str(json.loads(text)["password"]) if text else ""

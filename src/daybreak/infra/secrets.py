@@ -21,7 +21,9 @@ from cdktn_provider_aws.secretsmanager_secret import SecretsmanagerSecret
 from cdktn_provider_aws.secretsmanager_secret_version import SecretsmanagerSecretVersion
 from constructs import Construct
 
-from daybreak.infra.aurora import Aurora
+from daybreak.config.names import SECRET_LIMIT
+from daybreak.errors import ConfigError
+from daybreak.infra.aurora import MASTER_USER, Aurora
 from daybreak.infra.encryption import Keys
 from daybreak.infra.site import Site
 
@@ -66,7 +68,8 @@ class _Address:
 
 
 class Secrets(Construct):
-    """``source`` and ``target``, with DMS also ``dms_source`` and ``dms_target``; ``versions`` hold the values.
+    """``source`` and ``target``, with DMS also ``dms_source`` and ``dms_target``; ``versions`` hold the values. Raises
+    ConfigError for a role that is Aurora's master user.
 
     Terraform asks for a variable for each: ``source_password``, ``target_password``, ``dms_source_password``,
     ``dms_target_password``."""
@@ -76,6 +79,7 @@ class Secrets(Construct):
         # The CDK assumes older releases and refuses write-only arguments for them; `daybreak infra` asks for 1.11.
         self.node.set_context("targetVersions", {"terraform": ">=1.11.0"})
         self._props = props
+        _refuse_master(props)
         self._versions: list[SecretsmanagerSecretVersion] = []
         source, cluster = props.source, props.aurora.cluster
         known = (source.host, str(source.port), source.database)
@@ -94,7 +98,7 @@ class Secrets(Construct):
         secret = SecretsmanagerSecret(
             self,
             what,
-            name=self._props.site.names.of(what, limit=512),
+            name=self._props.site.names.of(what, SECRET_LIMIT),
             description=f"How {user} connects to the {what.removeprefix('dms-')} of the migration",
             kms_key_id=self._props.keys.secrets.arn,
             recovery_window_in_days=_RECOVERY_DAYS if self._props.site.protected else _NO_RECOVERY,
@@ -127,6 +131,15 @@ class Secrets(Construct):
         # Terraform refuses an ephemeral value anywhere but in write-only arguments.
         variable.add_override("ephemeral", True)
         return variable
+
+
+def _refuse_master(props: SecretsProps) -> None:
+    for key, user in (("source.dsn", props.source.user), ("aws.dms.user", props.dms_user)):
+        if user == MASTER_USER:
+            raise ConfigError(
+                f"{key} names the role {user}, which on Aurora is the master user: RDS makes and rotates its password.",
+                "Make a role for the migration, give it the rights that `daybreak grants` prints, and name that.",
+            )
 
 
 def version_of(content: tuple[str, ...], counter: int) -> int:
