@@ -57,6 +57,8 @@ routing.zone_name = "payments.internal"
 dms.target_ca_file = "{authority}"
 controller.runtime = "python{here}"
 controller.architecture = "{machine}"
+# The function is really woken, and turns off a schedule that finds no migration: here not before the test is over.
+controller.poll_minutes = 60
 terraform.bucket = "{self.bucket}"
 """)
         if self.bucket:
