@@ -138,7 +138,8 @@ class Dms(Section):
         0, ge=0, le=102_400, description="limited LOB mode up to this size, KB, proved by `check`; 0: full LOB mode"
     )
     source_ca_file: Path | None = Field(
-        None, description="PEM file of the CA that signed the source's certificate; without it, it is not verified"
+        None,
+        description="PEM file of the CA that signed the source's certificate; default: that of source.dsn where it verifies",
     )
     target_ca_file: Path | None = Field(
         None, description="PEM file of the region's RDS CAs (truststore.pki.rds.amazonaws.com/REGION/REGION-bundle.pem)"
