@@ -18,7 +18,7 @@ from boto3.session import Session
 
 from daybreak.lab.aws import EmulatedAws
 from daybreak.lab.cloud import Mirror
-from daybreak.lab.overlay import write_override
+from daybreak.lab.overlay import OVERRIDE_FILE, STACK_FILE, write_override
 
 REGION = "eu-central-1"
 SOURCE_PASSWORD = "tell-nobody-of-the-source"
@@ -57,8 +57,6 @@ routing.zone_name = "payments.internal"
 dms.target_ca_file = "{authority}"
 controller.runtime = "python{here}"
 controller.architecture = "{machine}"
-# The function is really woken, and turns off a schedule that finds no migration: here not before the test is over.
-controller.poll_minutes = 60
 terraform.bucket = "{self.bucket}"
 """)
         if self.bucket:
@@ -68,6 +66,16 @@ terraform.bucket = "{self.bucket}"
         # The stack is the product's; only what emulators need is laid over it.
         self.json("synth")
         write_override(self.stack, self.mirror.version if self.mirror else "")
+        self._rarely_woken()
+
+    def _rarely_woken(self) -> None:
+        """The function really runs, and turns off a schedule that finds no migration: not before the test is over."""
+        rules = json.loads((self.stack / STACK_FILE).read_text())["resource"]["aws_cloudwatch_event_rule"]
+        (schedule,) = (name for name, rule in rules.items() if "schedule_expression" in rule)
+        override = json.loads((self.stack / OVERRIDE_FILE).read_text())
+        emulated = override.setdefault("resource", {}).setdefault("aws_cloudwatch_event_rule", {})
+        emulated[schedule] = {"schedule_expression": "rate(1 day)"}
+        (self.stack / OVERRIDE_FILE).write_text(json.dumps(override))
 
     @property
     def config(self) -> Path:
