@@ -16,7 +16,8 @@ from daybreak.aws.session import open_session
 from daybreak.config import InfraSettings
 from daybreak.errors import ConfigError, PermanentError, Refused
 from daybreak.infra.guard import Standing, backups, published, refuse_while_needed, refuse_while_streamed
-from daybreak.infra.passwords import passwords
+from daybreak.infra.passwords import passwords, unwritten
+from daybreak.infra.plan import Change, Plan
 
 STATE = "/migration/test/state"
 NAMES = ("source_password", "target_password", "dms_source_password")
@@ -135,6 +136,22 @@ def test_a_password_that_is_in_use_stays(account: Session, chosen: InfraSettings
     found = passwords(NAMES, chosen, account)
     assert found["target_password"] == "on-the-server"
     assert found["dms_source_password"], "a secret without a value has none to keep"
+
+
+def test_another_password_that_is_not_written_is_told(account: Session, chosen: InfraSettings) -> None:
+    manager = account.client("secretsmanager")
+    for what in ("source", "target"):
+        text = json.dumps({"password": f"former-{what}"})
+        manager.create_secret(Name=f"daybreak-payments-{what}-test", SecretString=text)
+    given = passwords(NAMES, chosen, account)
+    nothing = Plan((), outputs=False)
+    (only,) = unwritten(given, chosen, account, nothing)
+    assert (only.object, only.severity) == ("daybreak-payments-source-test", "warning")
+    assert "aws.secrets_version" in only.fix
+    assert "of-the-source" not in str(only)
+    address = "aws_secretsmanager_secret_version.secrets_source-value_0A1B2C"
+    written = Change("update", address, "aws_secretsmanager_secret_version", "s", "", False)
+    assert unwritten(given, chosen, account, Plan((written,), outputs=False)) == ()
 
 
 def test_one_in_the_environment_counts(

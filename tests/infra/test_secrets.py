@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from infra.conftest import Bench, fresh
 from infra.test_aurora import _aurora
+from infra.whole import settings, synthesised
 
 from daybreak.errors import ConfigError
 from daybreak.infra.encryption import Keys, KeysProps
+from daybreak.infra.plan import Change, Plan
 from daybreak.infra.secrets import Secrets, SecretsProps, SourceServer
 
 _SOURCE = SourceServer("old.example.net", 5433, "payments", "daybreak")
@@ -25,6 +28,13 @@ def _secrets(
     site = replace(bench.site, protected=protected)
     keys = Keys(bench.stack, "other-keys", KeysProps(site))
     return Secrets(bench.stack, "secrets", SecretsProps(site, keys, source, aurora, dms_user, version))
+
+
+def test_the_plan_knows_their_values_by_their_addresses(tmp_path: Path) -> None:
+    values = synthesised(tmp_path, settings(tmp_path, "dms"))["resource"]["aws_secretsmanager_secret_version"]
+    for what in ("source", "target", "dms-source", "dms-target"):
+        changes = [Change("update", f"aws_secretsmanager_secret_version.{name}", "", "", "", False) for name in values]
+        assert [Plan((one,), outputs=False).writes_secret(what) for one in changes].count(True) == 1
 
 
 def _value(bench: Bench, what: str) -> str:

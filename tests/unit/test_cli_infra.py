@@ -68,6 +68,7 @@ class Imaginary:
     held: tuple[tuple[object, ...], ...] = ()
     table: Any = None
     backups: int = 0
+    unwritten: tuple[Finding, ...] = ()
     applied: Plan | None = None
     done: list[str] = field(default_factory=list)
 
@@ -164,6 +165,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imaginary:
     monkeypatch.setattr(checks, "on_this_machine", lambda: ())
     monkeypatch.setattr(checks, "in_the_account", lambda _settings, _session: world.findings)
     monkeypatch.setattr(guard, "published", lambda _parameter, _session: world.published)
+    monkeypatch.setattr(passwords, "unwritten", lambda *_arguments: world.unwritten)
     monkeypatch.setattr(passwords, "variables", lambda _directory: ("target_password",))
     monkeypatch.setattr(passwords, "passwords", lambda names, _settings, _session: dict.fromkeys(names, "hush"))
     return world
@@ -234,6 +236,13 @@ def test_what_the_checks_find(run: Imaginary) -> None:
     assert error["kind"] == "preflight-failed"
     assert [one["id"] for one in error["findings"]] == ["engine-version"]
     assert run.done == ["init", "plan"], "of the first command"
+
+
+def test_a_password_that_is_not_written_is_told(run: Imaginary) -> None:
+    run.unwritten = (Finding("secrets-version", "warning", "the-secret", "another password", "raise it"),)
+    result = run("deploy", "--yes")
+    assert "the-secret" in result.stderr
+    assert run.done[-1] == "apply"
 
 
 @pytest.mark.parametrize("verb", ["deploy", "destroy"])

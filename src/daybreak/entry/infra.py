@@ -61,7 +61,7 @@ def synth(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
 def plan(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Say what `deploy` would make, change, replace and destroy; changes nothing."""
     with _command("plan", config, as_json) as site:
-        found = site.plan(_ready(site))
+        _terraform, found = _planned(site)
         site.run.show(InfraPlanReport.of(found), render_infra.plan(found))
 
 
@@ -73,8 +73,7 @@ def deploy(
     or stop what an active migration needs."""
     with _command("deploy", config, as_json, _GOES_ON.format(verb="deploy")) as site:
         guarded = _guarded(site, even_while_active)
-        terraform = _ready(site)
-        found = site.plan(terraform)
+        terraform, found = _planned(site)
         site.run.err.print(render_infra.plan(found))
         if guarded:
             refuse_deploy(site, found)
@@ -134,15 +133,19 @@ def outputs(config: Config = DEFAULT_CONFIG, as_json: Json = False, replace: Rep
         site.run.show(OutputsReport(str(config), written, found), told, render_infra.outputs(found))
 
 
-def _ready(site: Site) -> Terraform:
-    """Terraform with the passwords of the stack's secrets, after every check that can be made before it."""
+def _planned(site: Site) -> tuple[Terraform, Plan]:
+    """Terraform with the passwords of the stack's secrets, and its plan, after every check that can be made before."""
     from daybreak.infra.checks import in_the_account, on_this_machine
-    from daybreak.infra.passwords import passwords, variables
+    from daybreak.infra.passwords import passwords, unwritten, variables
 
     session = site.session()
     site.check(on_this_machine, lambda: in_the_account(site.settings, session))
     synthesised = site.synthesise()
-    return site.terraform(passwords(variables(synthesised), site.settings, session), synthesised)
+    given = passwords(variables(synthesised), site.settings, session)
+    terraform = site.terraform(given, synthesised)
+    found = site.plan(terraform)
+    site.check(lambda: unwritten(given, site.settings, session, found))
+    return terraform, found
 
 
 def _confirm(site: Site, plan: Plan, what: str, yes: bool) -> None:

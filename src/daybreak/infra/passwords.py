@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daybreak.aws.errors import translated
 from daybreak.config import InfraSettings
 from daybreak.config.names import SECRET_LIMIT, Names
-from daybreak.errors import ConfigError
+from daybreak.errors import ConfigError, Finding
+from daybreak.infra.plan import Plan
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -39,12 +41,39 @@ def passwords(names: tuple[str, ...], settings: InfraSettings, session: Session)
     return {name: _value(name, settings, session) for name in names}
 
 
+def unwritten(given: Mapping[str, str], settings: InfraSettings, session: Session, plan: Plan) -> tuple[Finding, ...]:
+    """A warning for each secret that has another password than the one ``given``, and that ``plan`` does not write.
+
+    Raises as ``passwords``."""
+    return tuple(
+        Finding(
+            "secrets-version",
+            "warning",
+            secret,
+            f"It has another password than the one that is given for {what}, and this deploy does not write it.",
+            "Raise aws.secrets_version to have it written; leave it where AWS rotated the password.",
+        )
+        for name, value in given.items()
+        for what in (_what(name),)
+        for secret in (_secret(what, settings),)
+        if not plan.writes_secret(what) and _existing(secret, session) not in ("", value)
+    )
+
+
+def _what(name: str) -> str:
+    return name.removesuffix(_SUFFIX).replace("_", "-")
+
+
+def _secret(what: str, settings: InfraSettings) -> str:
+    return Names(settings.name, settings.aws.environment).of(what, SECRET_LIMIT)
+
+
 def _value(name: str, settings: InfraSettings, session: Session) -> str:
-    what = name.removesuffix(_SUFFIX).replace("_", "-")
+    what = _what(name)
     given = os.environ.get(f"TF_VAR_{name}")
     if not given and what == "source":
         given = settings.source.parameters().get("password")
-    found = given or _existing(Names(settings.name, settings.aws.environment).of(what, SECRET_LIMIT), session)
+    found = given or _existing(_secret(what, settings), session)
     if not found and what == "source":
         raise ConfigError(
             "The source's password is not known; the controller connects with it.",

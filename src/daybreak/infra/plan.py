@@ -24,6 +24,8 @@ _PRECIOUS = (
 )
 # The address of ``encryption.Keys.data`` begins so; the CDK ends it with a digest.
 DATA_KEY = "aws_kms_key.keys_data_"
+# Those of ``secrets.Secrets``, with the name of the secret after it.
+_VALUE = "aws_secretsmanager_secret_version.secrets_"
 _ACTIONS: dict[tuple[str, ...], Action] = {
     ("create",): "create",
     ("update",): "update",
@@ -128,6 +130,10 @@ class Plan:
     def stopped(self) -> tuple[Change, ...]:
         """The DMS tasks that stay, but are stopped."""
         return tuple(one for one in self.changes if one.stops)
+
+    def writes_secret(self, what: str) -> bool:
+        """Whether the value of the secret ``what`` (``dms-source``) would be written."""
+        return any(one.address.startswith(f"{_VALUE}{what}-value") for one in self.changes)
 
     def without(self, address: str) -> Plan:
         """The plan as it is when Terraform no longer knows ``address``."""
