@@ -161,7 +161,7 @@ class Alarms(Construct):
         poll = 60 * self._props.poll_minutes
         window = max(300, 2 * poll)
         # From one report to the next: until the next look begins, and as long as that may take.
-        silent = max(2, (poll + TIMEOUT_SECONDS) // window + 1)
+        silent = (poll + TIMEOUT_SECONDS) // window + 1
         controller = self._props.controller
         return [
             Rule(
