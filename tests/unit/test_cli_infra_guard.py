@@ -1,0 +1,215 @@
+"""What ``daybreak infra`` refuses to lose, whom it asks before, and what it leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from infra_world import (
+    CONFIG,
+    GONE,
+    KEY,
+    LOST,
+    MADE,
+    OTHER_KEY,
+    STOPPED,
+    TASK,
+    VAULT,
+    Imaginary,
+    ImaginaryTerraform,
+    imaginary,
+)
+
+from daybreak.errors import Refused
+from daybreak.infra import guard
+from daybreak.infra.guard import Standing
+from daybreak.infra.plan import Change, Plan
+from daybreak.model import MigrationRecord, Phase, Side
+from daybreak.store.sqlite import SqliteStateStore
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Imaginary:
+    """See ``imaginary``."""
+    return imaginary(tmp_path, monkeypatch)
+
+
+def test_destroy_refuses_while_in_use_unless_told_by_name(run: Imaginary) -> None:
+    run.published = Standing("SSM", "streaming", "source")
+    assert "the migration is streaming" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    run.published = Standing("SSM", "finished", "target")
+    assert "takes the application's writes" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    assert run.json("destroy", "--yes", "--even-while-active", "invoices", code=2)
+    assert "apply" not in run.done
+    run.done.clear()
+    assert run.json("destroy", "--yes", "--even-while-active", "payments") == {"destroyed": 1, "kept_keys": []}
+    assert run.done == ["init", "plan to destroy", "apply"]
+
+
+def test_destroy_believes_the_record_beside_the_configuration(run: Imaginary) -> None:
+    store = SqliteStateStore(run.directory / ".daybreak" / "payments.db")
+    record = MigrationRecord(name="payments", phase=Phase.LOADING, primary=Side.SOURCE)
+    store.compare_and_swap(record, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
+    assert "payments.db" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    assert "apply" not in run.done
+
+
+def test_a_record_is_found_from_the_configuration_wherever_one_is(
+    run: Imaginary, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.config.write_text(CONFIG.replace("[aws]", '[state]\nurl = "sqlite:///records/mine.db"\n[aws]'))
+    loading(run.directory / "records" / "mine.db")
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert "mine.db" in run.json("destroy", "--yes", code=1)["error"]["message"]
+
+
+def loading(path: Path) -> None:
+    """A record of a migration that loads."""
+    record = MigrationRecord(name="payments", phase=Phase.LOADING, primary=Side.SOURCE)
+    SqliteStateStore(path).compare_and_swap(record, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
+
+
+# side, owner, generation, closed_by, opened_by
+@pytest.mark.parametrize(
+    ("servers", "held", "said"),
+    [
+        ({Side.SOURCE: ("source", "ada", 3, 0, 0)}, (), "the migration is under way (control row on the source)"),
+        ({Side.SOURCE: ("source", "", 0, 1, 0)}, (), "takes the application's writes (control row on the source)"),
+        ({Side.TARGET: ("target", "ada", 3, 0, 0)}, (), "the migration is under way (control row on the target)"),
+        ({Side.TARGET: ("target", "ada", 3, 0, 1)}, (), "takes the application's writes (control row on the target)"),
+        (
+            {Side.SOURCE: None, Side.TARGET: None},
+            ((1, 2, "table", "public.t", "public", "o"),),
+            "led from elsewhere (1 objects on the target)",
+        ),
+        ({}, (), "no server answers: source: connecting as daybreak: timed out"),
+    ],
+)
+def test_from_another_checkout_the_servers_are_asked(
+    run: Imaginary, servers: dict[Side, tuple[object, ...] | None], held: tuple[tuple[object, ...], ...], said: str
+) -> None:
+    target = 'dsn = "postgresql://daybreak@new.example.net/payments"'
+    run.config.write_text(CONFIG.replace("[aws]", f"[target]\n{target}\n[aws]"))
+    run.plan, run.servers, run.held = Plan((GONE,), outputs=False), servers, held
+    run.published = Standing("SSM", "planned", "source")
+    error = run.json("destroy", "--yes", code=1)["error"]
+    assert said in error["message"]
+    assert "--even-while-active payments" in error["hint"]
+    assert "apply" not in run.done
+    assert run("destroy", "--yes", "--even-while-active", "payments").exit_code == 0
+
+
+def test_servers_without_a_trace_let_it_go(run: Imaginary) -> None:
+    run.plan, run.servers = Plan((GONE,), outputs=False), {Side.SOURCE: None}
+    assert run.json("destroy", "--yes")["destroyed"] == 1
+
+
+def test_a_record_at_rest_is_enough_where_no_server_answers(run: Imaginary) -> None:
+    record = MigrationRecord(name="payments", phase=Phase.ABORTED, primary=Side.SOURCE)
+    store = SqliteStateStore(run.directory / ".daybreak" / "payments.db")
+    store.compare_and_swap(record, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
+    run.plan = Plan((GONE,), outputs=False)
+    assert run.json("destroy", "--yes")["destroyed"] == 1
+
+
+def test_the_record_in_the_table_is_read_itself(run: Imaginary) -> None:
+    run.config.write_text(CONFIG.replace("[aws]", '[state]\nurl = "dynamodb://records"\n[aws]'))
+    run.plan, run.published = Plan((GONE,), outputs=False), Standing("SSM", "planned", "source")
+    run.table = MigrationRecord(name="payments", phase=Phase.STREAMING, primary=Side.SOURCE)
+    assert "is streaming (dynamodb://records)" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    run.table = refused_by_aws("AccessDeniedException")
+    assert "Nobody can tell" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    run.table = refused_by_aws("ResourceNotFoundException")
+    assert "no server answers" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    assert "apply" not in run.done
+    run.table = None
+    assert run.json("destroy", "--yes")["destroyed"] == 1, "nobody began it: the table would say so"
+
+
+def refused_by_aws(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "GetItem")
+
+
+def test_deploy_does_not_lose_what_a_migration_needs(run: Imaginary) -> None:
+    run.plan = Plan((MADE, LOST), outputs=False)
+    assert "Nobody can tell" in run.json("deploy", "--yes", code=1)["error"]["message"]
+    run.published = Standing("SSM", "finished", "target")
+    assert "takes the application's writes" in run.json("deploy", "--yes", code=1)["error"]["message"]
+    run.published = None
+    loading(run.directory / ".daybreak" / "payments.db")
+    assert "is loading" in run.json("deploy", "--yes", code=1)["error"]["message"]
+    assert "apply" not in run.done
+    assert run("deploy", "--yes", "--even-while-active", "payments").exit_code == 0
+    run.plan = Plan((MADE,), outputs=False)
+    assert run("deploy", "--yes").exit_code == 0, "what loses nothing may be applied in the middle"
+
+
+def test_what_a_failed_run_left_half_made_holds_nothing(run: Imaginary) -> None:
+    half_made = "an interrupted or failed run left it half-made"
+    run.plan = Plan((replace(LOST, why=half_made),), outputs=False)
+    assert run("deploy", "--yes").exit_code == 0
+
+
+@pytest.mark.parametrize("change", [TASK, STOPPED])
+def test_the_task_of_dms_is_not_lost_or_stopped_before_the_hand_over(run: Imaginary, change: Change) -> None:
+    run.plan, run.published = Plan((change,), outputs=False), Standing("SSM", "streaming", "source")
+    error = run.json("deploy", "--yes", code=1)["error"]
+    assert "the migration is streaming (SSM)" in error["message"]
+    assert "`daybreak start`" in error["hint"]
+    assert "apply" not in run.done
+    assert run("deploy", "--yes", "--even-while-active", "payments").exit_code == 0
+    run.published = Standing("SSM", "streaming", "target")
+    assert run("deploy", "--yes").exit_code == 0
+
+
+def test_a_task_that_is_stopped_is_loud(run: Imaginary) -> None:
+    run.plan = Plan((STOPPED,), outputs=False)
+    assert "is stopped, and streams no more until `daybreak start`" in run("plan").stdout
+    assert run.json("plan")["changes"][0]["stops"] is True
+
+
+def test_the_key_of_what_is_left_stays(run: Imaginary) -> None:
+    run.plan, run.servers = Plan((GONE, KEY, OTHER_KEY), outputs=False), {Side.SOURCE: None}
+    result = run("destroy", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "aws kms schedule-key-deletion --key-id 1234-abcd --region eu-central-1" in result.stdout
+    assert run.done == ["init", "plan to destroy", f"forget {KEY.address}", "plan to destroy", "apply"]
+    assert run.applied == Plan((GONE, OTHER_KEY), outputs=False)
+    run.plan = Plan((GONE, KEY), outputs=False)
+    assert run.json("destroy", "--yes")["kept_keys"] == ["1234-abcd"]
+
+
+def test_without_a_snapshot_in_an_environment_for_trying_no_key_stays(run: Imaginary) -> None:
+    run.config.write_text(CONFIG.replace('"prod"', '"test"'))
+    run.plan, run.servers = Plan((replace(GONE, snapshot=False), KEY), outputs=False), {Side.SOURCE: None}
+    assert run.json("destroy", "--yes") == {"destroyed": 2, "kept_keys": []}
+
+
+def test_what_changes_between_question_and_answer_ends_it(run: Imaginary, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.plan, run.servers = Plan((GONE, KEY), outputs=False), {Side.SOURCE: None}
+    monkeypatch.setattr(ImaginaryTerraform, "forget", lambda _self, _address: None)
+    assert run.json("destroy", "--yes", code=1)["error"]["kind"] == "state-conflict"
+    assert "apply" not in run.done
+
+
+def test_a_vault_with_backups_is_refused_before_anything_goes(run: Imaginary) -> None:
+    run.plan, run.servers, run.backups = Plan((GONE, VAULT, KEY), outputs=False), {Side.SOURCE: None}, 3
+    error = run.json("destroy", "--yes", code=1)["error"]
+    assert "holds 3 backups" in error["message"]
+    assert "state rm aws_backup_vault.one" in error["hint"]
+    assert "aws backup delete-recovery-point --backup-vault-name backup" in error["hint"]
+    assert run.done == ["init", "plan to destroy"]
+    run.backups = 0
+    assert run.json("destroy", "--yes")["destroyed"] == 2
+
+
+def test_destroy_where_nobody_knows(run: Imaginary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_parameter: str, _session: object) -> None:
+        raise Refused("Nobody can tell whether the stack is in use: denied", "Allow it.")
+
+    monkeypatch.setattr(guard, "published", unknown)
+    assert run.json("destroy", "--yes", code=1)["error"]["hint"] == "Allow it."
+    assert "apply" not in run.done
