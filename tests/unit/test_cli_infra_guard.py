@@ -167,6 +167,7 @@ def test_the_task_of_dms_is_not_lost_or_stopped_before_the_hand_over(run: Imagin
 
 def test_a_task_that_is_stopped_is_loud(run: Imaginary) -> None:
     run.plan = Plan((STOPPED,), outputs=False)
+    assert "STOPPED until `daybreak start`: aws_dms_replication_task.one" in run("deploy").stderr
     assert "is stopped, and streams no more until `daybreak start`" in run("plan").stdout
     assert run.json("plan")["changes"][0]["stops"] is True
 

@@ -149,8 +149,10 @@ def _planned(site: Site) -> tuple[Terraform, Plan]:
 
 
 def _confirm(site: Site, plan: Plan, what: str, yes: bool) -> None:
-    lost = ", ".join(one.address for one in plan.losses)
-    site.run.confirm(f"{what}" + (f"; GONE FOR GOOD: {lost}" if lost else ""), yes, site.name)
+    for found, words in ((plan.losses, "GONE FOR GOOD"), (plan.stopped, "STOPPED until `daybreak start`")):
+        if found:
+            what += f"; {words}: {', '.join(one.address for one in found)}"
+    site.run.confirm(what, yes, site.name)
 
 
 def _guarded(site: Site, even: str) -> bool:
