@@ -139,12 +139,22 @@ def _load(path: Path, kind: type[_Kind]) -> _Kind:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.", "Mend that line.") from error
     try:
-        return kind(**raw)
+        settings = kind(**raw)
     except ValidationError as error:
         lines = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise ConfigError(
             f"{path} is not usable:\n{lines}", "Mend these keys; `daybreak init --help` lists all."
         ) from None
+    rules = settings.cutover
+    if settings.state.on_aws and rules.certificate_seconds > (most := rules.comparable_seconds):
+        raise ConfigError(
+            f"{path}: cutover.certificate_seconds is {rules.certificate_seconds:g}, but the function on AWS can compare"
+            f" for {max(most, 0):g} s only: an invocation ends after 900 s, and the rest of it is for"
+            " cutover.gate_patience_seconds, cutover.max_write_pause_seconds and 120 s of other work.",
+            "Lower them. If that is too short for this database: more replication.jobs, or state in SQLite"
+            " (docs/configuration.md, State).",
+        )
+    return settings
 
 
 def _with_defaults(settings: Settings, path: Path) -> Settings:

@@ -11,6 +11,10 @@ from pydantic import Field, SecretStr, field_validator
 
 from daybreak.config.section import Secret, Section
 
+# The longest that AWS lets a function run (Lambda quotas, "Function timeout"), and what signing in, guarding every
+# table and telling take of it.
+_INVOCATION_SECONDS, _OTHER_SECONDS = 900.0, 120.0
+
 
 class Peer(Section):
     """How the *other server* connects to one side, where that differs from how Daybreak does."""
@@ -80,7 +84,7 @@ class Replication(Section):
     engine: Literal["native", "dms"] = Field("native", description="PostgreSQL's own logical replication, or AWS DMS")
     include: tuple[str, ...] = Field(("*.*",), description="schema.table patterns to migrate (* matches anything)")
     exclude: tuple[str, ...] = Field((), description="patterns to leave out")
-    jobs: int = Field(4, ge=1, le=64, description="parallel table copies and index builds")
+    jobs: int = Field(4, ge=1, le=64, description="parallel table copies, index builds, and a comparison's sessions")
     client_bin: Path | None = Field(None, description="directory with psql, pg_dump, pg_restore; default: found")
 
     @field_validator("include", "exclude")
@@ -101,7 +105,7 @@ class Cutover(Section):
     gate_patience_seconds: float = Field(30.0, ge=0, description="how long transient gates are waited for")
     max_verification_age_seconds: float = Field(86_400.0, gt=0, description="a verification older than this is stale")
     sequence_margin: int = Field(1_000, ge=0, description="values skipped on every sequence at a switchover")
-    certificate_seconds: float = Field(600.0, ge=0, description="time limit of the comparison after opening")
+    certificate_seconds: float = Field(600.0, ge=0, description="time limit of a comparison of both sides")
     mode: Literal["manual", "automatic"] = Field(
         "manual", description="automatic: the controller on AWS moves reads by the schedule, then writes"
     )
@@ -112,6 +116,11 @@ class Cutover(Section):
     max_read_errors_per_minute: float = Field(
         30.0, gt=0, description="above this many failed transactions on the standby reads go back to the primary"
     )
+
+    @property
+    def comparable_seconds(self) -> float:
+        """What an invocation of the function on AWS has for a comparison, which can't go on in the next one."""
+        return _INVOCATION_SECONDS - _OTHER_SECONDS - self.gate_patience_seconds - self.max_write_pause_seconds
 
     @field_validator("read_schedule")
     @classmethod
