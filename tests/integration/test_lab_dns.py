@@ -23,9 +23,12 @@ from dns.rdatatype import RdataType
 from moto import mock_aws
 from psycopg import conninfo
 
+from daybreak.lab import payments
 from daybreak.lab.dns import Host, NameServer
 from daybreak.lab.pair import APPLICATION, Pair
 from daybreak.lab.resolving import Resolver, open_pool, tolerance
+from daybreak.lab.ways import ByName
+from daybreak.lab.workload import Workload
 from daybreak.model import SWITCH_TTL_SECONDS, Side
 from daybreak.traffic.route53 import Route53Router
 
@@ -360,3 +363,24 @@ def test_a_pool_whose_sessions_were_ended_resolves_again(
             for _ in range(4):
                 with pool.connection() as connection:
                     assert connection.info.port == pair.target.port
+
+
+def test_the_readers_of_a_workload_share_a_pool_that_resolves_again(
+    client: Route53Client, pair: Pair, hosts: dict[str, Host]
+) -> None:
+    payments.create(pair, 0.01)
+    sessions = "SELECT count(DISTINCT pid) FROM pg_stat_activity WHERE application_name = 'payments-reader'"
+    with NameServer(client, ZONE, hosts) as server:
+        # Its TTL has always run out: each answer is one new session's.
+        resolver = Resolver(server.address, server.port, hosts, clock=iter(range(0, 10**9, 3600)).__next__)
+        with Workload(pair, clients=1, way=ByName(pair, resolver, WRITER, READER)) as workload:
+            with pair.connect(Side.SOURCE) as admin:
+                _until(lambda: admin.execute(sessions).fetchone() == (2,))
+            _until(lambda: resolver.answers(READER)[Side.SOURCE] > 4)
+            reads = workload.reads[Side.SOURCE]
+            with pair.connect(Side.SOURCE) as admin:
+                admin.execute(_END_SESSIONS, [APPLICATION])
+            _until(lambda: workload.reads[Side.SOURCE] > reads + 10)
+        assert workload.report(pair.dsn(Side.SOURCE, APPLICATION)).clean
+        with pair.connect(Side.SOURCE) as admin:
+            _until(lambda: admin.execute(sessions).fetchone() == (0,))

@@ -11,12 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from daybreak.lab.bouncer import find_pgbouncer
 
+NEEDS_TERRAFORM = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
 ROUTERS = [
     "multihost",
     pytest.param(
@@ -58,11 +61,15 @@ def test_a_rehearsal_passes(router: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-def test_a_rehearsal_with_its_aws_side_passes() -> None:
-    done = subprocess.run(command("--aws", "--json"), capture_output=True, text=True)
+@NEEDS_TERRAFORM
+@pytest.mark.parametrize("engine", ["dms", "native"])
+def test_a_rehearsal_with_its_aws_side_passes(engine: str) -> None:
+    done = subprocess.run(command("--aws", "--engine", engine, "--json"), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
+    assert (result["engine"], result["router"]) == (engine, "route53")
+    assert result["seconds"] > 0
+    assert result["events"]["dms" if engine == "dms" else "schedule"] >= 1
     assert [switch["to"] for switch in result["switchovers"]] == ["target", "source", "target"]
     assert (result["ledger"]["lost"], result["ledger"]["duplicated"]) == (0, 0)
     assert result["ledger"]["acknowledged"] >= 1000
@@ -96,8 +103,35 @@ def test_ctrl_c_takes_the_servers_along(open_place: Path) -> None:
     wait_until(lambda: not any(open_place.glob("daybreak-*")))
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+@pytest.mark.full
+@pytest.mark.timeout(900)
+@NEEDS_TERRAFORM
+def test_ctrl_c_takes_terraform_and_the_emulators_along(open_place: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(open_place)}
+    process = subprocess.Popen(command("--aws"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+    with process:
+        here = psutil.Process(process.pid)
+        wait_until(lambda: any(one.name() == "terraform" and "apply" in one.cmdline() for one in below(here)), 300)
+        children = below(here)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    wait_until(lambda: not any(open_place.iterdir()))
+    assert [one for one in children if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def below(process: psutil.Process) -> list[psutil.Process]:
+    """All that ``process`` started and what that started; those that end meanwhile are left out."""
+    found = []
+    for one in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            one.cmdline()
+            found.append(one)
+    return found
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -67,7 +67,8 @@ def rehearse(
     """Rehearse a migration on this machine: two servers, clients that write, cutover, rollback, cutover.
 
     Reads no configuration and touches nothing outside a temporary directory. Exit status 1 where a write
-    was lost or doubled, where a comparison was not clean, or where reads did not go where they were sent."""
+    was lost or doubled, where a comparison was not clean, where reads did not go where they were sent, or where no
+    event woke the function."""
     with command("rehearse", DEFAULT_CONFIG, json) as run:
         if engine is EngineName.DMS and not aws:
             raise ConfigError("DMS is rehearsed on emulated AWS only.", "Add --aws.")
