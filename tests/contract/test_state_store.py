@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aws_tables import fresh_table
+from simulation import NAME, Simulation
 
 from daybreak.errors import StateConflict
 from daybreak.memory import MemoryStateStore
@@ -21,6 +23,7 @@ from daybreak.ports import StateStore
 from daybreak.store.codec import encode
 from daybreak.store.dynamodb import DynamoStateStore
 from daybreak.store.sqlite import SqliteStateStore
+from daybreak.switchover.adopt import rebuild_record
 
 _AT = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
 _RECORD = MigrationRecord("shop", owner="ana@host:1", generation=3)
@@ -132,6 +135,18 @@ def test_an_older_copy_that_was_put_back_goes_on_after_the_journal(store: StateS
     with pytest.raises(StateConflict):
         _swap(store, copy, 1)
     assert [entry.event for entry in store.journal("shop")] == ["moved"] * 4 + ["put back"]
+
+
+def test_a_record_that_was_lost_after_a_cutover_is_adopted_and_led_on(store: StateStore) -> None:
+    simulation = Simulation(store=cast(Any, store)).through(Verb.START, Verb.VERIFY, Verb.CUTOVER)
+    last = store.journal(NAME)[-1].version
+    _put(store, None)
+    controller, process = simulation.controller()
+    adopted = controller.adopt(partial(rebuild_record, NAME))
+    process.close()
+    assert (adopted.primary, adopted.phase, adopted.version) == (Side.TARGET, Phase.STREAMING, last + 1)
+    assert simulation.through(Verb.VERIFY).run(Verb.ROLLBACK).primary is Side.SOURCE
+    simulation.assert_in_step()
 
 
 def test_migrations_do_not_meet(store: StateStore) -> None:
