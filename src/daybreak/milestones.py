@@ -61,7 +61,7 @@ def _unequal(name: str, found: Verification) -> Milestone:
     return Milestone(
         f"{name}: a comparison did not get to its end",
         f"{found.tables} tables, {found.rows:,} rows were compared in {found.seconds:.0f} s, none different. No traffic"
-        " moves by itself. Raise cutover.certificate_seconds, or see `daybreak verify`.",
+        " moves by itself. Raise cutover.certificate_seconds or replication.jobs.",
     )
 
 
