@@ -88,7 +88,7 @@ CHECKOV = (
     Excuse(
         "CKV2_AWS_57",
         "aws_secretsmanager_secret.secrets_",
-        "rotated together with the role on a server that AWS may not reach (docstring of infra.secrets)",
+        "rotated together with the role on a server that AWS may not reach (docs/infrastructure/index.md)",
     ),
 )
 
