@@ -16,8 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
+from daybreak.entry import rehearse
+from daybreak.entry.cli import app
+from daybreak.errors import ConfigError
 from daybreak.lab.bouncer import find_pgbouncer
+from daybreak.lab.rehearsal import Options, Rehearsal
 
 NEEDS_TERRAFORM = pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
 ROUTERS = [
@@ -75,6 +80,30 @@ def test_a_rehearsal_with_its_aws_side_passes(engine: str) -> None:
     assert result["ledger"]["acknowledged"] >= 1000
     assert [share["weight"] for share in result["shares"]] == [20, 50, 80, 100]
     assert all(share["fits"] for share in result["shares"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "engine", "scale", "clients"),
+    [
+        ([], "native", 1.0, 8),
+        (["--aws"], "dms", 0.05, 4),
+        (["--aws", "--engine", "native"], "native", 0.1, 4),
+        (["--aws", "--engine", "dms", "--scale", "0.2", "--clients", "3"], "dms", 0.2, 3),
+    ],
+)
+def test_what_is_rehearsed_by_default(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], engine: str, scale: float, clients: int
+) -> None:
+    asked = []
+
+    def stop(options: Options) -> Rehearsal:
+        asked.append(options)
+        raise ConfigError("Enough.")
+
+    monkeypatch.setattr(rehearse, "_on_aws", stop)
+    monkeypatch.setattr(rehearse, "Rehearsal", stop)
+    assert CliRunner().invoke(app, ["rehearse", *arguments]).exit_code == 2
+    assert [(one.engine, one.scale, one.clients) for one in asked] == [(engine, scale, clients)]
 
 
 def test_without_terraform_there_is_no_aws_side() -> None:
