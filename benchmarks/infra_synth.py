@@ -3,7 +3,7 @@
     python benchmarks/infra_synth.py [--runs 5] [--json]
 
 Needs the extra ``infra``, and neither Terraform nor an account. Prints the shortest, median and longest run in
-seconds; the issue that asked for it allows 15. The first run has nothing in the file system's cache.
+seconds; 15 are allowed. Measure on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
