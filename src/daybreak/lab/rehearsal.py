@@ -90,7 +90,7 @@ class Rehearsal:
             rate, clients = self.rate_per_second, self.options.clients
             self._workload = stack.enter_context(Workload(pair, clients=clients, rate_per_second=rate, way=way))
             load = self._start(runtime)
-            self._see_events()
+            self._see_ready()
             verified = self._verify(runtime)
             self._shift(runtime)
             switchovers = (
@@ -100,6 +100,7 @@ class Rehearsal:
             )
             with self._stage("write on the target"):
                 self._write(runtime, "last")
+            self._see_schedule()
             with self._stage("finish"):
                 runtime.run(Verb.FINISH)
             with self._stage("hold the clients' ledger against the target"):
@@ -149,8 +150,11 @@ class Rehearsal:
         incomplete = () if found.complete else ("not all tables were compared in time",)
         return Verified(found.tables, found.rows, round(found.seconds, 2), (*found.differences, *incomplete))
 
-    def _see_events(self) -> None:
-        """Wait for whoever is woken by events; nothing here."""
+    def _see_ready(self) -> None:
+        """Wait until whoever is woken by events has found the streams; nothing here."""
+
+    def _see_schedule(self) -> None:
+        """Wait until whoever looks by a schedule has done so; nothing here."""
 
     def _clear_away(self) -> None:
         """Take down what has to be taken down in order; nothing here."""
