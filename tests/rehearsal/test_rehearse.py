@@ -141,23 +141,28 @@ def test_ctrl_c_takes_terraform_and_the_emulators_along(open_place: Path) -> Non
     process = subprocess.Popen(command("--aws"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     with process:
         here = psutil.Process(process.pid)
-        wait_until(lambda: any(one.name() == "terraform" and "apply" in one.cmdline() for one in below(here)), 300)
-        children = below(here)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        try:
+            wait_until(lambda: any(is_applying(one) for one in here.children(recursive=True)), 300)
+            children = here.children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=90)
+        finally:
+            process.kill()
     assert process.returncode == 130
     wait_until(lambda: not any(open_place.iterdir()))
-    assert [one for one in children if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+    wait_until(lambda: not any(map(lives, children)))
 
 
-def below(process: psutil.Process) -> list[psutil.Process]:
-    """All that ``process`` started and what that started; those that end meanwhile are left out."""
-    found = []
-    for one in process.children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            one.cmdline()
-            found.append(one)
-    return found
+def is_applying(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.name() == "terraform" and "apply" in process.cmdline()
+    return False
+
+
+def lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:

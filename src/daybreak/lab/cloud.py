@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -50,6 +51,7 @@ _MIRRORS = (
 _INIT_ARGUMENTS = "TF_CLI_ARGS_init"
 _PROVIDER = "registry.terraform.io/hashicorp/aws"
 _TTL_SECONDS = 6
+_END_SECONDS = 30.0
 DMS = "daybreak_dms"
 
 
@@ -191,10 +193,21 @@ class Cloud:
     def _infra(self, *arguments: str) -> dict[str, Any]:
         """``daybreak infra ... --json``, and its object."""
         plugins = {_INIT_ARGUMENTS: f"-plugin-dir={self._mirror.directory}"} if self._mirror else {}
+        # Beside the configuration, which goes with the rehearsal: Terraform and its provider leave files behind
+        # where they are ended by force.
+        scratch = self._config.parent / "tmp"
+        scratch.mkdir(exist_ok=True)
         command = [sys.executable, "-c", "from daybreak.entry.cli import main; main()", "infra", *arguments]
-        with started([*command, "--json", "--config", str(self._config)], plugins) as child:
-            while not child.finished(0.2):
-                pass
+        environment = {**plugins, "TMPDIR": str(scratch)}
+        with started([*command, "--json", "--config", str(self._config)], environment) as child:
+            try:
+                while not child.finished(0.2):
+                    pass
+            except BaseException:
+                if not child.finished(0):
+                    os.kill(child.pid, signal.SIGTERM)
+                    child.finished(_END_SECONDS)  # it ends Terraform first, which ends its provider
+                raise
             text, said = child.output().decode(), child.complaint()
         try:
             found: dict[str, Any] = json.loads(text)
