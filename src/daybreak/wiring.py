@@ -15,9 +15,9 @@ from typing import Self
 
 from daybreak.config import Settings
 from daybreak.config.names import Names
-from daybreak.controller import Controller, Listener, utc_now
+from daybreak.controller import Controller, Event, Listener, utc_now
 from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
-from daybreak.model import MigrationRecord, Policy, Side, Verb
+from daybreak.model import MigrationRecord, Policy, Side, Step, Verb
 from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.postgres.control import fenced
 from daybreak.postgres.server import Connection, Server, translated
@@ -98,7 +98,7 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
     switch = _switch(settings, sessions)
     preflight = partial(run_checks, settings, sessions)
 
-    def compose(store: StateStore) -> Controller:
+    def compose(store: StateStore, listener: Listener = listener) -> Controller:
         return Controller(
             name=settings.name,
             store=store,
@@ -120,7 +120,7 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
         return Runtime(settings, local, *parts, controller, remote, closers=closers)
     on_aws = _needed(account, "state.url")
     table = on_aws.store(settings.state, lambda: controller.lag_seconds)
-    controller = compose(table)
+    controller = compose(table, waking(listener, on_aws.schedule))
     remote = Remote(settings.name, table, listener, router.refuse_shift, on_aws.wake)
     refresh = partial(table.refresh, settings.name)
     return Runtime(
@@ -133,6 +133,18 @@ def build(settings: Settings, listener: Listener = lambda _event: None, actor: s
         refresh=lambda: refresh(utc_now()),
         closers=(*closers, table.flush),
     )
+
+
+def waking(listener: Listener, schedule: Callable[[bool], None]) -> Listener:
+    """``listener``, and the function's looks from the moment on that there is something to see: it publishes how far
+    the load is. What keeps ``schedule`` from being turned on is better known before a load of hours than after."""
+
+    def hear(event: Event) -> None:
+        listener(event)
+        if (event.kind, event.step) == ("done", Step.BEGIN):
+            schedule(True)
+
+    return hear
 
 
 def _account(settings: Settings) -> Account | None:

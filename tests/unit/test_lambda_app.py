@@ -390,7 +390,10 @@ def test_a_start_that_was_cut_off_is_left_to_its_command() -> None:
         controller.run(Verb.START)
     process.close()
     generation = simulation.record.generation
-    assert Function(simulation).look()["under_way"] is Verb.START
+    function = Function(simulation)
+    assert function.look()["under_way"] is Verb.START
+    assert function.cloud.last[Own.PHASE] == 1, "how far the load is can be seen"
+    assert not function.cloud.asleep
     assert simulation.record.generation == generation
     assert simulation.run(Verb.START).phase is Phase.STREAMING
 

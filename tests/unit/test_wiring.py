@@ -3,6 +3,7 @@ function on AWS leads."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from daybreak.config import Settings
 from daybreak.errors import ConfigError, StateConflict
 from daybreak.model import Phase, Verb
 from daybreak.remote import Remote
-from daybreak.wiring import Runtime, build
+from daybreak.wiring import Runtime, build, waking
 
 _SERVER = {"dsn": "postgresql://daybreak@db.example.net/payments"}
 
@@ -44,7 +45,7 @@ def on_aws(simulation: Simulation, did: list[str]) -> Runtime:
     }
     state = {"url": "dynamodb://table"}
     settings = Settings.model_validate({"name": NAME, "source": _SERVER, "target": _SERVER, "state": state, "aws": aws})
-    controller, _ = simulation.controller()
+    controller, _ = simulation.controller(listener=waking(simulation.events.append, _noting(did)))
     remote = Remote(NAME, simulation.store, lambda _event: None, lambda _percent: "", lambda: did.append("woken"))
     sessions = SimpleNamespace(rename=lambda generation: did.append(f"looks on under {generation}"), close=lambda: None)
     return Runtime(
@@ -57,14 +58,18 @@ def on_aws(simulation: Simulation, did: list[str]) -> Runtime:
         tuple,
         controller,
         remote,
-        schedule=lambda on: did.append(f"schedule {on}"),
+        schedule=_noting(did),
     )
+
+
+def _noting(did: list[str]) -> Callable[[bool], None]:
+    return lambda on: did.append(f"schedule {on}")
 
 
 def test_start_hands_over_to_the_function() -> None:
     did: list[str] = []
     assert on_aws(Simulation(), did).run(Verb.START).phase is Phase.STREAMING
-    assert did == ["looks on under 0", "schedule True", "woken"]
+    assert did == ["schedule True", "looks on under 0", "schedule True", "woken"]
 
 
 def test_start_takes_the_place_of_nothing_that_the_function_was_asked_for() -> None:
