@@ -50,7 +50,7 @@ class SqliteStateStore:
 
     @classmethod
     def from_url(cls, url: str) -> SqliteStateStore:
-        """The store named by ``sqlite:///PATH`` (relative to the working directory) or ``sqlite:////PATH``."""
+        """The store named by ``sqlite:///PATH`` (the configuration makes it absolute) or ``sqlite:////PATH``."""
         return cls(Path(url.removeprefix("sqlite:///")))
 
     def load(self, name: str) -> MigrationRecord | None:
