@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
-from daybreak.controller import Controller, Event, Listener
+from daybreak.controller import Controller
 from daybreak.errors import DaybreakError, StateConflict
+from daybreak.events import Event, Listener
 from daybreak.memory import MemoryRouter, MemoryStateStore
 from daybreak.memory_dms import MemoryDmsReplicator
 from daybreak.memory_replicator import MemoryReplicator

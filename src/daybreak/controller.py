@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-
-import tenacity
+from dataclasses import replace
+from datetime import datetime
 
 from daybreak import machine
 from daybreak.effects import Effects
 from daybreak.errors import AdapterError, Finding, PreflightFailed, Refused, StateConflict, TransientError
+from daybreak.events import Event, Listener, outcome, utc_now
 from daybreak.keeping import Keeping
 from daybreak.model import (
     Advance,
@@ -36,34 +35,11 @@ from daybreak.model import (
     Verb,
     Wait,
 )
+from daybreak.patience import Patience
 from daybreak.ports import Replicator, Router, StateStore, Switch
-from daybreak.table import MOVE, destination
 
 # Were one of these cut off, a server might still carry it out: see Controller._unsure.
 _FENCING = frozenset({Step.SWITCH, Step.OPEN, Step.REOPEN})
-_POLL_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What the loop tells whoever watches: ``kind`` is intend, done, wait, retry, mark or progress.
-
-    ``mark`` events come from inside the hot part of a switchover, one after each of its steps. ``urgent`` waits
-    are those during which perhaps nobody can write."""
-
-    kind: str
-    step: Step | None = None
-    text: str = ""
-    progress: Progress | None = None
-    urgent: bool = False
-
-
-Listener = Callable[[Event], None]
-
-
-def utc_now() -> datetime:
-    """The clock of a real run."""
-    return datetime.now(UTC)
 
 
 class Controller:
@@ -99,10 +75,8 @@ class Controller:
         self._tell = listener
         self._preflight = preflight
         self._clock = clock
-        self._sleep = sleep
         self._generation = 0
-        self._waiting_since: datetime | None = None
-        self._done_before: tuple[Step, datetime] | None = None
+        self._patience = Patience(policy.gate_patience_seconds, listener, clock, sleep)
         # A step that opens or closes was cut off, and its server session may live on: judge by what is
         # seen only under a new generation, for claiming one waits for that session's end and fences it.
         self._unsure = False
@@ -203,7 +177,7 @@ class Controller:
     def _until_done(self, record: MigrationRecord) -> MigrationRecord:
         while record.intent is not None:
             try:
-                record = self._retrying()(self._turn)
+                record = self._patience.retrying()(self._turn)
             except AdapterError as error:
                 record = self._give_up(error)
         return record
@@ -220,7 +194,7 @@ class Controller:
         found = rebuild(self.observe(stored))
         generation = max(found.generation, 0 if stored is None else stored.generation)
         if not found.phase.ended:
-            generation = self._retrying()(self._switch.claim, self._owner, generation, True)
+            generation = self._patience.retrying()(self._switch.claim, self._owner, generation, True)
             stored = self._kept.store.load(self.name)
         record = stored or MigrationRecord(name=self.name)
         seen = self.observe(record)
@@ -249,7 +223,7 @@ class Controller:
                 f"Migration {record.name} is {record.phase}, not finished.",
                 "The fence keeps two primaries from being; run `daybreak finish` first.",
             )
-        self._retrying()(self._switch.unfence, record.primary.other)
+        self._patience.retrying()(self._switch.unfence, record.primary.other)
         return self._kept.swap(record, record, "unfenced")
 
     def _refuse_early(self, record: MigrationRecord, verb: Verb, percent: int | None) -> None:
@@ -269,7 +243,9 @@ class Controller:
 
     def _claim(self, take_over: bool, sides: tuple[Side, ...] = tuple(Side)) -> MigrationRecord:
         """Raise the generation in the databases, then in the record, as it is once nobody else can act."""
-        generation = self._retrying()(self._switch.claim, self._owner, self.record().generation, take_over, sides)
+        generation = self._patience.retrying()(
+            self._switch.claim, self._owner, self.record().generation, take_over, sides
+        )
         record = self.record()
         if record.phase.ended:  # by another process, just now: leave no trace of having claimed it
             self._switch.clean_up(record, unfence=record.phase is Phase.ABORTED)
@@ -296,21 +272,18 @@ class Controller:
         seen = self.observe(record)
         self._stop_if_outdated(record, seen)
         decision = machine.decide(record, seen, self._policy)
-        if isinstance(decision, Wait):
-            self._done_before = None
-        if not (isinstance(decision, Wait) and decision.limited):
-            self._waiting_since = None
+        self._patience.decided(decision)
         match decision:
             case Done(summary=summary):
                 given_up = "" if record.intent is None else record.intent.given_up
                 return self._kept.swap(record, replace(record, intent=None, last_error=given_up), summary)
             case Wait():
-                self._wait(decision)
+                self._patience.wait(decision)
                 return record
             case Refuse(reason=reason, hint=hint):
                 return self._refuse(record, seen, f"{reason} {hint}".strip())
             case Advance(step=step):
-                self._expect_progress(step)
+                self._patience.expect_progress(step)
                 return self._advance(record, step)
 
     def _make_sure(self, record: MigrationRecord) -> MigrationRecord:
@@ -318,35 +291,8 @@ class Controller:
         try:
             return self._claim(take_over=True)
         except TransientError as error:
-            self._wait(Wait(f"it is not known how far the switchover came: {error.message}", urgent=True))
+            self._patience.wait(Wait(f"it is not known how far the switchover came: {error.message}", urgent=True))
             return record
-
-    def _wait(self, decision: Wait) -> None:
-        self._tell(Event("wait", text=decision.reason, urgent=decision.urgent))
-        now = self._clock()
-        self._waiting_since = self._waiting_since or now
-        if decision.limited and self._is_long_since(self._waiting_since):
-            self._waiting_since = None
-            raise _OutOfPatience(
-                f"Gave up waiting: {decision.reason}", "Nothing is lost; mend this and run the same command again."
-            )
-        self._sleep(_POLL_SECONDS)
-
-    def _expect_progress(self, step: Step) -> None:
-        """A step that is needed again right after it was done gets a little time to show, not for ever."""
-        if self._done_before is None or self._done_before[0] is not step:
-            self._done_before = None
-            return
-        if self._is_long_since(self._done_before[1]):
-            self._done_before = None
-            raise _OutOfPatience(
-                f"{step} was done again and again, but both servers look as if it was not.",
-                "See `daybreak status` and the servers' logs; then run the same command again.",
-            )
-        self._sleep(_POLL_SECONDS)
-
-    def _is_long_since(self, then: datetime) -> bool:
-        return (self._clock() - then).total_seconds() > self._policy.gate_patience_seconds
 
     def _refuse(self, record: MigrationRecord, seen: Observation, reason: str) -> MigrationRecord:
         """Before the commit point a refusal backs out; elsewhere it just ends the intent."""
@@ -374,7 +320,7 @@ class Controller:
         self._unsure = False
         record = self._kept.swap(record, changed, "done", step)
         self._tell(Event("done", step))
-        self._done_before = self._done_before or (step, self._clock())
+        self._patience.done(step)
         return record
 
     def _mark(self, name: str) -> None:
@@ -385,41 +331,6 @@ class Controller:
 
     def _report(self, progress: Progress) -> None:
         self._tell(Event("progress", progress=progress))
-
-    def _retrying(self) -> tenacity.Retrying:
-        def tell(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome is not None else None
-            self._tell(Event("retry", text=str(error)))
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_worth_retrying),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5.0),
-            # Counted is the waiting, not the work: a copy of hours that broke off is tried again as well.
-            stop=lambda state: state.idle_for >= self._policy.gate_patience_seconds,
-            before_sleep=tell,
-            sleep=self._sleep,
-            reraise=True,
-        )
-
-
-def outcome(record: MigrationRecord, verb: Verb) -> MigrationRecord:
-    """``record`` after ``verb`` was acted on; raises Refused where it was not done."""
-    if record.last_error:
-        raise Refused(record.last_error, "See `daybreak status`; the same command may be run again.")
-    overruled = "`daybreak abort` was asked for meanwhile: "
-    if record.phase is Phase.ABORTED and verb is not Verb.ABORT:
-        raise Refused(f"{overruled}the migration is ended.", "See `daybreak status`.")
-    if verb in MOVE and record.primary is not destination(record, verb):
-        raise Refused(f"{overruled}the {record.primary} stays the primary.", "See `daybreak status`.")
-    return record
-
-
-class _OutOfPatience(TransientError):
-    """Waiting was long enough: not to be retried by this run."""
-
-
-def _is_worth_retrying(error: BaseException) -> bool:
-    return isinstance(error, TransientError) and not isinstance(error, _OutOfPatience)
 
 
 def _blockers(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

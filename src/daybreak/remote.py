@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from daybreak import machine
-from daybreak.controller import Event, Listener, outcome, utc_now
 from daybreak.errors import ControllerAtWork, Refused, StateConflict
+from daybreak.events import Event, Listener, outcome, utc_now
 from daybreak.model import Intent, MigrationRecord, Observation, Phase, Step, Told, Verb
 from daybreak.ports import StateStore
 

@@ -15,8 +15,9 @@ from typing import Self
 
 from daybreak.config import Settings
 from daybreak.config.names import Names
-from daybreak.controller import Controller, Event, Listener, utc_now
+from daybreak.controller import Controller
 from daybreak.errors import AdapterError, ConfigError, ControllerAtWork, Finding, TransientError
+from daybreak.events import Event, Listener, utc_now
 from daybreak.model import MigrationRecord, Policy, Side, Step, Verb
 from daybreak.ports import Replicator, Router, StateStore, Switch
 from daybreak.postgres.control import fenced

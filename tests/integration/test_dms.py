@@ -20,8 +20,8 @@ from psycopg import sql
 
 from daybreak.aws.dms import DmsTask, Start, Task
 from daybreak.config import load_settings
-from daybreak.controller import Event
 from daybreak.errors import AdapterError, PermanentError, Refused, TransientError
+from daybreak.events import Event
 from daybreak.lab import payments
 from daybreak.lab.pair import APPLICATION, OWNER, Pair
 from daybreak.lab.workload import Workload

@@ -14,11 +14,11 @@ from rehearsal.points import Points
 from daybreak.aws.metrics import Metrics
 from daybreak.aws.session import open_session
 from daybreak.config import load_settings
-from daybreak.controller import Event
 from daybreak.entry.interrupts import Interrupts
 from daybreak.entry.lambda_app import ACTOR, App, Watch
 from daybreak.entry.lambda_calls import Call, parse
 from daybreak.errors import DaybreakError
+from daybreak.events import Event
 from daybreak.model import Verb
 from daybreak.switchover.adopt import rebuild_record
 from daybreak.wiring import build

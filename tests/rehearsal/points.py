@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from daybreak.controller import Event, Listener
+from daybreak.events import Event, Listener
 from daybreak.model import Step
 
 

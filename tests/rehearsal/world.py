@@ -17,7 +17,7 @@ from rehearsal import driver
 from rehearsal.probes import Probes
 
 from daybreak.config import load_settings
-from daybreak.controller import Listener
+from daybreak.events import Listener
 from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.configuration import Section, write_configuration

@@ -16,10 +16,11 @@ from typer.testing import CliRunner, Result
 from world import AT, TABLES, AsReplicator, World
 
 from daybreak.config import Server, Settings, State
-from daybreak.controller import Controller, Listener
+from daybreak.controller import Controller
 from daybreak.entry import cli, command
 from daybreak.entry.cli import app
 from daybreak.errors import ConfigError, Finding, PermanentError
+from daybreak.events import Listener
 from daybreak.memory import MemoryRouter, MemoryStateStore
 from daybreak.model import GuardState, Phase, Side, Step
 from daybreak.postgres.sessions import Sessions

@@ -7,9 +7,9 @@ from io import StringIO
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from daybreak.controller import Event
 from daybreak.entry import words
 from daybreak.entry.progress import LiveReporter, Meter, PlainReporter
+from daybreak.events import Event
 from daybreak.model import Progress, Step
 
 

@@ -17,11 +17,11 @@ from simulation import NAME, POLICY, Hook, Simulation, failing, kill_at, no_hook
 
 from daybreak.aws.metrics import Metrics, Own
 from daybreak.config import Cutover, Server, Settings
-from daybreak.controller import Event as Heard
-from daybreak.controller import Listener
 from daybreak.entry.lambda_app import ACTOR, App, OutOfTime, Watch
 from daybreak.entry.lambda_calls import Call, parse
 from daybreak.errors import PermanentError, Refused, TransientError
+from daybreak.events import Event as Heard
+from daybreak.events import Listener
 from daybreak.memory_world import Killed, Process
 from daybreak.milestones import told
 from daybreak.model import MigrationRecord, Phase, Side, Step, Verb

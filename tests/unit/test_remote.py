@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 from simulation import NAME, Simulation, kill, on, ready, strike_at
 
-from daybreak.controller import Event
 from daybreak.errors import ControllerAtWork, DaybreakError, Refused, StateConflict
+from daybreak.events import Event
 from daybreak.memory_world import Process
 from daybreak.model import MigrationRecord, Phase, Side, Step, Verb
 from daybreak.remote import Remote

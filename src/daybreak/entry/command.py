@@ -23,12 +23,12 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from daybreak.config import Settings, load_settings
-from daybreak.controller import Event
 from daybreak.entry.interrupts import Interrupts
 from daybreak.entry.progress import watching
 from daybreak.entry.reports import ErrorReport
 from daybreak.entry.status_report import StatusReport
 from daybreak.errors import ConfigError, DaybreakError, Refused
+from daybreak.events import Event
 from daybreak.wiring import Runtime, build
 
 FAILED, USAGE = 1, 2

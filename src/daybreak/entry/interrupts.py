@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from daybreak.controller import Event
+from daybreak.events import Event
 from daybreak.model import Step
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from daybreak.aws.errors import translated
 from daybreak.aws.metrics import Metrics, Own, measured
-from daybreak.controller import Event as Heard
-from daybreak.controller import outcome, utc_now
 from daybreak.entry.lambda_calls import Call
 from daybreak.entry.status_report import StatusReport
 from daybreak.errors import AdapterError, ControllerAtWork, DaybreakError
+from daybreak.events import Event as Heard
+from daybreak.events import outcome, utc_now
 from daybreak.milestones import Milestone, milestones, told
 from daybreak.model import MigrationRecord, Step, Verb
 from daybreak.schedule import propose, recounts, share_to_take

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElap
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from daybreak.controller import Event, Listener
 from daybreak.entry import words
+from daybreak.events import Event, Listener
 from daybreak.model import Progress
 
 Clock = Callable[[], float]

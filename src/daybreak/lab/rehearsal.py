@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from daybreak.config import load_settings
-from daybreak.controller import Event
 from daybreak.errors import DaybreakError, TransientError
+from daybreak.events import Event
 from daybreak.lab import payments
 from daybreak.lab.bouncer import Bouncer
 from daybreak.lab.configuration import write_configuration
