@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from dataclasses import dataclass
+from functools import cache
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -45,9 +49,17 @@ def bench() -> Bench:
     return fresh()
 
 
+@cache
+def scratch() -> str:
+    """Where the CDK makes its directories, which it never removes; gone with this process."""
+    directory = mkdtemp(prefix="daybreak-cdk-")
+    atexit.register(rmtree, directory, ignore_errors=True)
+    return directory
+
+
 def fresh() -> Bench:
     """A stack in which nothing is a real account's."""
-    stack = TerraformStack(Testing.app(), "test")
+    stack = TerraformStack(Testing.app(outdir=scratch()), "test")
     AwsProvider(stack, "aws", region="eu-central-1")
     site = Site(
         names=Names("payments", "test"),

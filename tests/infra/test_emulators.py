@@ -28,7 +28,8 @@ with emulated_aws() as aws:
     pathlib.Path({str(answer)!r}).write_text(json.dumps(aws.environment()))
     time.sleep(60)
 """
-    owner = subprocess.Popen([sys.executable, "-c", script])
+    # A killed owner can't remove what it had there.
+    owner = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
     try:
         while not (answer.exists() and answer.read_text()):
             assert owner.poll() is None

@@ -49,7 +49,9 @@ def synthesised(work: Path, chosen: InfraSettings) -> Json:
     """The stack of ``chosen`` as Terraform JSON."""
     package = work / "controller.zip"
     package.write_bytes(b"a package")
-    result: Json = json.loads(Testing.synth(DaybreakStack(Testing.app(), chosen, package), True))
+    result: Json = json.loads(
+        Testing.synth(DaybreakStack(Testing.app(outdir=str(work / "synthesised")), chosen, package), True)
+    )
     return result
 
 

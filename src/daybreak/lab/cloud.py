@@ -108,11 +108,7 @@ class Cloud:
         """Synthesise and apply the stack, then lead its secrets and its function to this machine.
 
         Raises ConfigError without Terraform, PermanentError with the command's words where it fails."""
-        if shutil.which("terraform") is None:
-            raise ConfigError(
-                "terraform is not installed (not found in PATH).",
-                "Install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install",
-            )
+        require_terraform()
         synthesised = Path(self._infra("synth")["directory"])
         write_override(synthesised, self._mirror.version if self._mirror else "")
         outputs = self._infra("deploy", "--yes")["outputs"]
@@ -216,6 +212,15 @@ class Cloud:
         if "error" in found:
             raise PermanentError(f"daybreak infra {arguments[0]}: {found['error']['message']}", found["error"]["hint"])
         return found
+
+
+def require_terraform() -> None:
+    """Raise ConfigError where Terraform is not installed."""
+    if shutil.which("terraform") is None:
+        raise ConfigError(
+            "terraform is not installed (not found in PATH).",
+            "Install Terraform 1.11 or newer: https://developer.hashicorp.com/terraform/install",
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from daybreak.config import load_settings
 from daybreak.lab import payments
-from daybreak.lab.cloud import ZONE, Cloud, emulated_account, sections
+from daybreak.lab.cloud import ZONE, Cloud, emulated_account, require_terraform, sections
 from daybreak.lab.configuration import write_configuration
 from daybreak.lab.pair import Pair, running_pair
 from daybreak.lab.rehearsal import Options, Rehearsal
@@ -46,6 +46,7 @@ class AwsRehearsal(Rehearsal):
 
     def _set_up(self, stack: ExitStack) -> tuple[Pair, Way, Runtime]:
         options = self.options
+        require_terraform()  # before anything is started for it
         with self._stage("start both servers, fill the source"):
             pair = stack.enter_context(running_pair(options.source_version, options.target_version, tls=True))
             payments.create(pair, options.scale)

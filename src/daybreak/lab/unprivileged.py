@@ -17,6 +17,7 @@ from daybreak.postgres.installations import Installation
 # Reads process ids, one a line, the last one counts (empty: none runs). End of input means that the
 # owner closed the pipe or died: end that process at once and remove the directory.
 _WATCHER = """
+PATH=/usr/bin:/bin:$PATH
 pid=
 while read -r line; do pid=$line; done
 if [ -n "$pid" ] && kill -"$2" "$pid" 2>/dev/null; then
