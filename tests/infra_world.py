@@ -40,6 +40,12 @@ LOST = Change("replace", "aws_rds_cluster.one", "aws_rds_cluster", "payments", "
 GONE = Change("destroy", "aws_rds_cluster.one", "aws_rds_cluster", "payments", "", False, snapshot=True)
 TASK = Change("destroy", "aws_dms_replication_task.one", "aws_dms_replication_task", "task", "", False)
 STOPPED = Change("update", "aws_dms_replication_task.one", "aws_dms_replication_task", "task", "", False, stops=True)
+SECRETS = tuple(
+    Change(
+        "destroy", f"aws_secretsmanager_secret.secrets_dms-{side}_0A1B", "aws_secretsmanager_secret", side, "", False
+    )
+    for side in Side
+)
 VAULT = Change("destroy", "aws_backup_vault.one", "aws_backup_vault", "backup", "", False, only_empty=True)
 KEY = Change("destroy", "aws_kms_key.keys_data_0A1B", "aws_kms_key", "1234-abcd", "", False)
 OTHER_KEY = Change("destroy", "aws_kms_key.keys_secrets_0A1B", "aws_kms_key", "5678-abcd", "", False)

@@ -37,6 +37,16 @@ def test_the_plan_knows_their_values_by_their_addresses(tmp_path: Path) -> None:
         assert [Plan((one,), outputs=False).writes_secret(what) for one in changes].count(True) == 1
 
 
+def test_the_plan_knows_which_of_them_are_only_for_dms(tmp_path: Path) -> None:
+    """After `finish` they go with DMS, while the cluster takes the writes."""
+    kind = "aws_secretsmanager_secret"
+    found = synthesised(tmp_path, settings(tmp_path, "dms"))["resource"][kind]
+    of_dms = {
+        one["name"] for name, one in found.items() if Change("destroy", f"{kind}.{name}", kind, "", "", False).of_dms
+    }
+    assert of_dms == {"daybreak-payments-dms-source-test", "daybreak-payments-dms-target-test"}
+
+
 def _value(bench: Bench, what: str) -> str:
     versions = bench.synth()["resource"]["aws_secretsmanager_secret_version"]
     (found,) = (one for name, one in versions.items() if name.startswith(f"secrets_{what}-value"))

@@ -15,6 +15,7 @@ from infra_world import (
     LOST,
     MADE,
     OTHER_KEY,
+    SECRETS,
     STOPPED,
     TASK,
     VAULT,
@@ -27,7 +28,7 @@ from daybreak.errors import Refused
 from daybreak.infra import guard
 from daybreak.infra.guard import Standing
 from daybreak.infra.plan import Change, Plan
-from daybreak.model import MigrationRecord, Phase, Side
+from daybreak.model import MigrationRecord, Phase, Side, Switchover
 from daybreak.store.sqlite import SqliteStateStore
 
 
@@ -50,9 +51,7 @@ def test_destroy_refuses_while_in_use_unless_told_by_name(run: Imaginary) -> Non
 
 
 def test_destroy_believes_the_record_beside_the_configuration(run: Imaginary) -> None:
-    store = SqliteStateStore(run.directory / ".daybreak" / "payments.db")
-    record = MigrationRecord(name="payments", phase=Phase.LOADING, primary=Side.SOURCE)
-    store.compare_and_swap(record, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
+    recorded(run, Phase.LOADING, Side.SOURCE)
     assert "payments.db" in run.json("destroy", "--yes", code=1)["error"]["message"]
     assert "apply" not in run.done
 
@@ -68,7 +67,16 @@ def test_a_record_is_found_from_the_configuration_wherever_one_is(
 
 def loading(path: Path) -> None:
     """A record of a migration that loads."""
-    record = MigrationRecord(name="payments", phase=Phase.LOADING, primary=Side.SOURCE)
+    write(path, MigrationRecord(name="payments", phase=Phase.LOADING, primary=Side.SOURCE))
+
+
+def recorded(run: Imaginary, phase: Phase, primary: Side, last: Switchover | None = None) -> None:
+    """A record where the configuration has it by default."""
+    record = MigrationRecord(name="payments", phase=phase, primary=primary, last_switchover=last)
+    write(run.directory / ".daybreak" / "payments.db", record)
+
+
+def write(path: Path, record: MigrationRecord) -> None:
     SqliteStateStore(path).compare_and_swap(record, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
 
 
@@ -108,9 +116,7 @@ def test_servers_without_a_trace_let_it_go(run: Imaginary) -> None:
 
 
 def test_a_record_at_rest_is_enough_where_no_server_answers(run: Imaginary) -> None:
-    record = MigrationRecord(name="payments", phase=Phase.ABORTED, primary=Side.SOURCE)
-    store = SqliteStateStore(run.directory / ".daybreak" / "payments.db")
-    store.compare_and_swap(record, 0, "test", None, datetime(2026, 1, 1, tzinfo=UTC), "")
+    recorded(run, Phase.ABORTED, Side.SOURCE)
     run.plan = Plan((GONE,), outputs=False)
     assert run.json("destroy", "--yes")["destroyed"] == 1
 
@@ -163,6 +169,15 @@ def test_the_task_of_dms_is_not_lost_or_stopped_before_the_hand_over(run: Imagin
     assert run("deploy", "--yes", "--even-while-active", "payments").exit_code == 0
     run.published = Standing("SSM", "streaming", "target")
     assert run("deploy", "--yes").exit_code == 0
+
+
+def test_after_finish_dms_may_go_with_its_secrets(run: Imaginary) -> None:
+    """What docs/infrastructure/costs.md has people do: `replication.engine = "native"`."""
+    recorded(run, Phase.FINISHED, Side.TARGET)
+    run.plan, run.published = Plan((TASK, *SECRETS), outputs=False), Standing("SSM", "finished", "target")
+    assert run.json("deploy", "--yes")["plan"]["destroy"] == 3
+    run.plan = Plan((TASK, *SECRETS, LOST), outputs=False)
+    assert "takes the application's writes" in run.json("deploy", "--yes", code=1)["error"]["message"]
 
 
 def test_a_task_that_is_stopped_is_loud(run: Imaginary) -> None:

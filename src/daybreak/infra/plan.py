@@ -26,6 +26,7 @@ _PRECIOUS = (
 DATA_KEY = "aws_kms_key.keys_data_"
 # Those of ``secrets.Secrets``, with the name of the secret after it.
 _VALUE = "aws_secretsmanager_secret_version.secrets_"
+_SECRET_OF_DMS = "aws_secretsmanager_secret.secrets_dms-"
 _ACTIONS: dict[tuple[str, ...], Action] = {
     ("create",): "create",
     ("update",): "update",
@@ -67,8 +68,8 @@ class Change:
 
     @property
     def of_dms(self) -> bool:
-        """Whether it is DMS's, which is needed until the first cutover only."""
-        return self.kind.startswith("aws_dms_")
+        """Whether it is DMS's or one of its roles' secrets, which are needed until the first cutover only."""
+        return self.kind.startswith("aws_dms_") or self.address.startswith(_SECRET_OF_DMS)
 
     @property
     def half_made(self) -> bool:
