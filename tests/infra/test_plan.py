@@ -55,6 +55,18 @@ def test_what_holds_something_is_a_loss() -> None:
     assert "engine_mode, a.0.b can't be changed in place" in {one.why for one in plan.changes}
 
 
+def test_an_instance_of_the_cluster_stores_nothing_but_its_writer_is_missed() -> None:
+    instances = (
+        change("aws_rds_cluster_instance", ["delete"], {"id": "reader", "writer": False}),
+        change("aws_rds_cluster_instance", ["delete", "create"], {"id": "writer", "writer": True}),
+    )
+    plan = parsed(*instances)
+    assert plan.losses == ()
+    assert [one.id for one in plan.interrupted] == ["writer"]
+    assert parsed(*instances, change("aws_rds_cluster", ["delete"], {"id": "c"})).interrupted == ()
+    assert parsed(change("aws_rds_cluster_instance", ["update"], {"writer": True})).interrupted == ()
+
+
 def test_dms_loses_its_place_in_the_stream() -> None:
     plan = parsed(
         change("aws_dms_replication_task", ["delete"], {"id": "t"}),

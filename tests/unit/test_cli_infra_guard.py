@@ -15,6 +15,7 @@ from infra_world import (
     LOST,
     MADE,
     OTHER_KEY,
+    READER,
     SECRETS,
     STOPPED,
     TASK,
@@ -151,6 +152,18 @@ def test_deploy_does_not_lose_what_a_migration_needs(run: Imaginary) -> None:
     assert run("deploy", "--yes", "--even-while-active", "payments").exit_code == 0
     run.plan = Plan((MADE,), outputs=False)
     assert run("deploy", "--yes").exit_code == 0, "what loses nothing may be applied in the middle"
+
+
+def test_readers_may_go_in_the_middle_and_the_writer_not_silently(run: Imaginary) -> None:
+    """What docs/infrastructure/costs.md has people do: `aws.aurora.readers = 0`."""
+    run.plan, run.published = Plan((READER,), outputs=False), Standing("SSM", "streaming", "source")
+    assert "all it holds" not in run("plan").stdout
+    result = run("deploy")
+    assert "GONE FOR GOOD" not in result.stderr
+    assert run("deploy", "--yes").exit_code == 0
+    run.plan = Plan((replace(READER, action="replace", writer=True),), outputs=False)
+    assert "takes the writes, and is deleted and made anew" in run("plan").stdout
+    assert "WRITES FAIL MEANWHILE: aws_rds_cluster_instance.one" in run("deploy").stderr
 
 
 def test_what_a_failed_run_left_half_made_holds_nothing(run: Imaginary) -> None:

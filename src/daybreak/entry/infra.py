@@ -149,7 +149,12 @@ def _planned(site: Site) -> tuple[Terraform, Plan]:
 
 
 def _confirm(site: Site, plan: Plan, what: str, yes: bool) -> None:
-    for found, words in ((plan.losses, "GONE FOR GOOD"), (plan.stopped, "STOPPED until `daybreak start`")):
+    loud = (
+        (plan.losses, "GONE FOR GOOD"),
+        (plan.interrupted, "WRITES FAIL MEANWHILE"),
+        (plan.stopped, "STOPPED until `daybreak start`"),
+    )
+    for found, words in loud:
         if found:
             what += f"; {words}: {', '.join(one.address for one in found)}"
     site.run.confirm(what, yes, site.name)

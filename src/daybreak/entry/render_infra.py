@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"create": "green", "update": "yellow", "replace": "bold red", "destroy": "bold red"}
 _WORDS = {"create": "to make", "update": "to change", "replace": "to replace", "destroy": "to destroy"}
+_GOES = {"replace": "deleted and made anew", "destroy": "deleted"}
 _LOUD = "bold white on red"
 
 
@@ -27,6 +28,8 @@ def plan(found: Plan) -> RenderableType:
     for one in found.losses:
         gone = "deleted and made anew, empty" if one.action == "replace" else "deleted with all it holds"
         parts.append(Text(f" {one.address} is {gone} ", _LOUD))
+    for one in found.interrupted:
+        parts.append(Text(f" {one.address} takes the writes, and is {_GOES[one.action]}: they fail meanwhile ", _LOUD))
     for one in found.stopped:
         parts.append(Text(f" {one.address} is stopped, and streams no more until `daybreak start` ", _LOUD))
     return Group(*parts)

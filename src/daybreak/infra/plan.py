@@ -10,14 +10,17 @@ Action = Literal["create", "update", "replace", "destroy"]
 
 _TASK = "aws_dms_replication_task"
 _VAULT = "aws_backup_vault"
+_CLUSTER = "aws_rds_cluster"
+_TABLE = "aws_dynamodb_table"
+# Stores nothing: that is the cluster's.
+_INSTANCE = "aws_rds_cluster_instance"
 # What can't be had back by applying again: what is stored in these is gone with them. Of DMS that is its place
 # in the stream.
 _PRECIOUS = (
-    "aws_rds_cluster",
-    "aws_rds_cluster_instance",
+    _CLUSTER,
     "aws_kms_key",
     "aws_secretsmanager_secret",
-    "aws_dynamodb_table",
+    _TABLE,
     "aws_dms_replication_instance",
     _TASK,
     _VAULT,
@@ -44,7 +47,8 @@ _ASIDE = ("tags", "tags_all")
 class Change:
     """One resource that would change. ``id`` is AWS's, empty for a new one; ``why`` only where Terraform says
     more than that its arguments differ. ``protected``: AWS refuses to delete it; ``only_empty``: it does unless it is
-    empty. ``snapshot``: one is made before it goes. ``stops``: it is stopped, and nothing starts it again."""
+    empty. ``snapshot``: one is made before it goes. ``stops``: it is stopped, and nothing starts it again.
+    ``writer``: it is the instance of the cluster that takes writes."""
 
     action: Action
     address: str
@@ -55,6 +59,7 @@ class Change:
     only_empty: bool = False
     snapshot: bool = False
     stops: bool = False
+    writer: bool = False
 
     @property
     def goes(self) -> bool:
@@ -128,6 +133,13 @@ class Plan:
         return any(one.snapshot and one.goes for one in self.changes)
 
     @property
+    def interrupted(self) -> tuple[Change, ...]:
+        """The writer of a cluster that stays: until another instance has taken over, nobody can write."""
+        if any(one.kind == _CLUSTER and one.goes for one in self.changes):
+            return ()
+        return tuple(one for one in self.changes if one.writer and one.goes)
+
+    @property
     def stopped(self) -> tuple[Change, ...]:
         """The DMS tasks that stay, but are stopped."""
         return tuple(one for one in self.changes if one.stops)
@@ -160,6 +172,7 @@ def _change(one: dict[str, Any]) -> Change | None:
         only_empty=before.get("force_destroy") is False,
         snapshot=before.get("skip_final_snapshot") is False,
         stops=action == "update" and one["type"] == _TASK and _differs(one["change"]),
+        writer=one["type"] == _INSTANCE and before.get("writer") is True,
     )
 
 
