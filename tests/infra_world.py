@@ -49,6 +49,7 @@ SECRETS = tuple(
 )
 VAULT = Change("destroy", "aws_backup_vault.one", "aws_backup_vault", "backup", "", False, only_empty=True)
 KEY = Change("destroy", "aws_kms_key.keys_data_0A1B", "aws_kms_key", "1234-abcd", "", False)
+TABLE = Change("destroy", "aws_dynamodb_table.one", "aws_dynamodb_table", "records", "", False)
 OTHER_KEY = Change("destroy", "aws_kms_key.keys_secrets_0A1B", "aws_kms_key", "5678-abcd", "", False)
 OUTPUTS = {
     "target_user": "daybreak", "target_host": "new.example.net", "target_port": 5432, "target_database": "payments",
@@ -77,6 +78,16 @@ class Imaginary:
     @property
     def config(self) -> Path:
         return self.directory / "daybreak.toml"
+
+    def untouched(self) -> None:
+        """Both servers answer, and no migration has touched either."""
+        self.reached()
+        self.servers = dict.fromkeys(Side)
+
+    def reached(self) -> None:
+        """The configuration leads to the target."""
+        target = 'dsn = "postgresql://daybreak@new.example.net/payments"'
+        self.config.write_text(self.config.read_text().replace("[aws]", f"[target]\n{target}\n[aws]"))
 
     def client(self, service: str) -> Any:
         """AWS as boto3 has it: only the table of the record answers."""

@@ -127,3 +127,18 @@ def test_what_is_protected() -> None:
         change("aws_rds_cluster", ["delete", "create"], {"id": "c"}, action_reason="replace_because_tainted")
     )
     assert tainted.changes[0].half_made
+
+
+def test_what_holds_data_nobody_else_knows() -> None:
+    kinds = ("aws_rds_cluster", "aws_dynamodb_table", "aws_backup_vault", "aws_kms_key", "aws_secretsmanager_secret")
+    plan = parsed(*(change(kind, ["delete"], {"id": "one"}) for kind in kinds))
+    assert [one.kind for one in plan.changes if one.holds] == ["aws_backup_vault", "aws_dynamodb_table", kinds[0]]
+    assert plan.cluster
+    shown = {
+        "resource_changes": [change(kind, ["delete"], {"id": "one"}) for kind in kinds],
+        "prior_state": {"values": {"root_module": {"resources": [
+            {"address": "aws_rds_cluster.one", "tainted": True}, {"address": "aws_backup_vault.one"}]}}},
+    }  # fmt: skip
+    half = Plan.parse(json.dumps(shown))
+    assert [one.kind for one in half.changes if one.holds] == ["aws_backup_vault", "aws_dynamodb_table"]
+    assert not half.cluster

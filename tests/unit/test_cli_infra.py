@@ -12,7 +12,6 @@ from infra_world import CONFIG, LOST, MADE, OUTPUTS, Imaginary, imaginary
 from daybreak.entry import command, infra
 from daybreak.errors import Finding
 from daybreak.infra.plan import Change, Plan
-from daybreak.model import Side
 
 
 @pytest.fixture
@@ -39,7 +38,8 @@ def test_a_plan_changes_nothing(run: Imaginary) -> None:
 
 
 def test_a_loss_is_loud(run: Imaginary, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.plan, run.servers = Plan((MADE, LOST), outputs=False), {Side.SOURCE: None}
+    run.plan = Plan((MADE, LOST), outputs=False)
+    run.untouched()
     assert "aws_rds_cluster.one is deleted and made anew, empty" in run("plan").stdout
     monkeypatch.setattr(command, "on_terminal", lambda: True)
     result = run("deploy", typed="no\n")
@@ -104,7 +104,7 @@ def test_after_ctrl_c_the_same_command_goes_on(run: Imaginary, verb: str) -> Non
 
 
 def test_what_is_protected_is_not_begun(run: Imaginary) -> None:
-    run.servers = {Side.SOURCE: None}
+    run.untouched()
     run.plan = Plan(
         (
             Change("destroy", "aws_rds_cluster.one", "aws_rds_cluster", "payments", "", True),

@@ -18,6 +18,7 @@ from infra_world import (
     READER,
     SECRETS,
     STOPPED,
+    TABLE,
     TASK,
     VAULT,
     Imaginary,
@@ -94,14 +95,13 @@ def write(path: Path, record: MigrationRecord) -> None:
             ((1, 2, "table", "public.t", "public", "o"),),
             "led from elsewhere (1 objects on the target)",
         ),
-        ({}, (), "no server answers: source: connecting as daybreak: timed out"),
+        ({}, (), "no server answers that would know: source: connecting as daybreak: timed out"),
     ],
 )
 def test_from_another_checkout_the_servers_are_asked(
     run: Imaginary, servers: dict[Side, tuple[object, ...] | None], held: tuple[tuple[object, ...], ...], said: str
 ) -> None:
-    target = 'dsn = "postgresql://daybreak@new.example.net/payments"'
-    run.config.write_text(CONFIG.replace("[aws]", f"[target]\n{target}\n[aws]"))
+    run.reached()
     run.plan, run.servers, run.held = Plan((GONE,), outputs=False), servers, held
     run.published = Standing("SSM", "planned", "source")
     error = run.json("destroy", "--yes", code=1)["error"]
@@ -112,8 +112,39 @@ def test_from_another_checkout_the_servers_are_asked(
 
 
 def test_servers_without_a_trace_let_it_go(run: Imaginary) -> None:
-    run.plan, run.servers = Plan((GONE,), outputs=False), {Side.SOURCE: None}
+    run.plan = Plan((GONE,), outputs=False)
+    run.untouched()
     assert run.json("destroy", "--yes")["destroyed"] == 1
+
+
+@pytest.mark.parametrize("verb", ["destroy", "deploy"])
+def test_a_source_without_a_trace_does_not_speak_for_the_cluster(run: Imaginary, verb: str) -> None:
+    """After `finish --unfence` nothing is left on the source, and all data is in the cluster."""
+    run.plan, run.published = Plan((GONE if verb == "destroy" else LOST,), outputs=False), None
+    run.servers = {Side.SOURCE: None}
+    assert "target: Field required" in run.json(verb, "--yes", code=1)["error"]["message"]
+    run.reached()
+    error = run.json(verb, "--yes", code=1)["error"]
+    assert "would know: target: connecting as daybreak: timed out" in error["message"]
+    assert "reach the target" in error["hint"]
+    assert "apply" not in run.done
+    run.servers = {Side.TARGET: None}
+    assert run(verb, "--yes").exit_code == 0
+
+
+def test_without_a_cluster_the_source_is_enough(run: Imaginary) -> None:
+    run.plan = Plan((TABLE, KEY), outputs=False)
+    assert "Nobody can tell" in run.json("destroy", "--yes", code=1)["error"]["message"]
+    run.servers = {Side.SOURCE: None}
+    assert run.json("destroy", "--yes")["destroyed"] == 1
+
+
+def test_what_a_failed_first_deploy_made_may_go(run: Imaginary) -> None:
+    """Keys and secrets alone, or a cluster that never came up: nobody has to be asked, and nobody answers."""
+    half_made = "an interrupted or failed run left it half-made"
+    run.config.write_text(CONFIG.replace('"prod"', '"test"'))
+    run.plan = Plan((OTHER_KEY, *SECRETS, replace(GONE, why=half_made, snapshot=False)), outputs=False)
+    assert run.json("destroy", "--yes")["destroyed"] == 4
 
 
 def test_a_record_at_rest_is_enough_where_no_server_answers(run: Imaginary) -> None:
@@ -201,7 +232,8 @@ def test_a_task_that_is_stopped_is_loud(run: Imaginary) -> None:
 
 
 def test_the_key_of_what_is_left_stays(run: Imaginary) -> None:
-    run.plan, run.servers = Plan((GONE, KEY, OTHER_KEY), outputs=False), {Side.SOURCE: None}
+    run.plan = Plan((GONE, KEY, OTHER_KEY), outputs=False)
+    run.untouched()
     result = run("destroy", "--yes")
     assert result.exit_code == 0, result.output
     assert "aws kms schedule-key-deletion --key-id 1234-abcd --region eu-central-1" in result.stdout
@@ -213,19 +245,22 @@ def test_the_key_of_what_is_left_stays(run: Imaginary) -> None:
 
 def test_without_a_snapshot_in_an_environment_for_trying_no_key_stays(run: Imaginary) -> None:
     run.config.write_text(CONFIG.replace('"prod"', '"test"'))
-    run.plan, run.servers = Plan((replace(GONE, snapshot=False), KEY), outputs=False), {Side.SOURCE: None}
+    run.plan = Plan((replace(GONE, snapshot=False), KEY), outputs=False)
+    run.untouched()
     assert run.json("destroy", "--yes") == {"destroyed": 2, "kept_keys": []}
 
 
 def test_what_changes_between_question_and_answer_ends_it(run: Imaginary, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.plan, run.servers = Plan((GONE, KEY), outputs=False), {Side.SOURCE: None}
+    run.plan = Plan((GONE, KEY), outputs=False)
+    run.untouched()
     monkeypatch.setattr(ImaginaryTerraform, "forget", lambda _self, _address: None)
     assert run.json("destroy", "--yes", code=1)["error"]["kind"] == "state-conflict"
     assert "apply" not in run.done
 
 
 def test_a_vault_with_backups_is_refused_before_anything_goes(run: Imaginary) -> None:
-    run.plan, run.servers, run.backups = Plan((GONE, VAULT, KEY), outputs=False), {Side.SOURCE: None}, 3
+    run.plan, run.backups = Plan((GONE, VAULT, KEY), outputs=False), 3
+    run.untouched()
     error = run.json("destroy", "--yes", code=1)["error"]
     assert "holds 3 backups" in error["message"]
     assert "state rm aws_backup_vault.one" in error["hint"]

@@ -3,7 +3,6 @@ and what AWS would refuse half-way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,21 +42,20 @@ class _Record:
 
 
 def refuse_destroy(site: Site, plan: Plan) -> None:
-    """Raise Refused where the stack is in use, or where nobody can tell and ``plan`` loses what was stored."""
+    """Raise Refused where the stack is in use, or where nobody can tell and ``plan`` takes what may hold data."""
     from daybreak.infra.guard import refuse_while_needed
 
-    refuse_while_needed(_witnesses(site, "destroy", must_know=_loses(plan.losses)), "destroy", site.name)
+    refuse_while_needed(_witnesses(site, "destroy", plan), "destroy", site.name)
 
 
 def refuse_deploy(site: Site, plan: Plan) -> None:
     """The same where ``plan`` of a deploy loses something stored, stops DMS, or loses its place in the stream."""
     from daybreak.infra.guard import refuse_while_needed, refuse_while_streamed
 
-    stored = [one for one in plan.losses if not one.of_dms]
-    if stored:
-        refuse_while_needed(_witnesses(site, "deploy", must_know=_loses(stored)), "deploy", site.name)
+    if any(not one.of_dms for one in plan.losses):
+        refuse_while_needed(_witnesses(site, "deploy", plan), "deploy", site.name)
     elif plan.losses or plan.stopped:
-        refuse_while_streamed(_witnesses(site, "deploy", must_know=False), "deploy", site.name)
+        refuse_while_streamed(_witnesses(site, "deploy", plan), "deploy", site.name)
 
 
 def refuse_half_way(site: Site, terraform: Terraform, plan: Plan) -> None:
@@ -68,15 +66,14 @@ def refuse_half_way(site: Site, terraform: Terraform, plan: Plan) -> None:
         _refuse_full(site, terraform, vault)
 
 
-def _loses(changes: tuple[Change, ...] | list[Change]) -> bool:
-    # What a failed run left half-made never held anything.
-    return any(not one.half_made for one in changes)
-
-
 def _refuse_protected(site: Site, terraform: Terraform, plan: Plan) -> None:
     if not plan.protected:
         return
-    keep = [f"terraform -chdir={terraform.directory} untaint {one.address}" for one in plan.protected if one.half_made]
+    keep = [
+        f"terraform -chdir={terraform.directory} untaint {one.address}"
+        for one in plan.protected
+        if one.half_made and one.action == "replace"
+    ]
     region = site.settings.aws.region
     drop = [f"aws {_UNPROTECT[one.kind].format(id=one.id)} --region {region}" for one in plan.protected]
     hints = [
@@ -106,9 +103,10 @@ def _refuse_full(site: Site, terraform: Terraform, vault: Change) -> None:
     )
 
 
-def _witnesses(site: Site, verb: str, must_know: bool) -> list[Standing]:
-    """What the published state, the record and both servers say. Raises Refused where ``must_know`` and nobody has
-    told who can know: the published state is a copy, and only a migration that is led on AWS keeps it."""
+def _witnesses(site: Site, verb: str, plan: Plan) -> list[Standing]:
+    """What the published state, the record and both servers say. Raises Refused where ``plan`` takes what may hold
+    data, and nobody has told who can know: the published state is a copy, and only a migration that is led on AWS
+    keeps it."""
     from daybreak.infra.guard import Standing, even, published
 
     record = _record(site)
@@ -117,21 +115,24 @@ def _witnesses(site: Site, verb: str, must_know: bool) -> list[Standing]:
     ]
     if record.found is not None:
         told.append(Standing(record.where, record.found.phase, record.found.primary))
+    answered: set[Side] = set()
     silent: list[str] = []
-    for one in _servers(site):
+    for side in Side:
         try:
-            told.append(_on_server(one, alone=record.found is None))
-        except AdapterError as error:
+            told.append(_on_server(_server(site, side), alone=record.found is None))
+            answered.add(side)
+        except (AdapterError, ConfigError) as error:
             silent.append(error.message)
-        else:
-            must_know = False
     found = [one for one in told if one is not None]
-    if must_know and record.found is None and not record.shared and not any(one.reason for one in found):
+    known = record.found is not None or record.shared or any(one.reason for one in found)
+    # After `finish --unfence` the source remembers nothing, while the target has all the data.
+    enough = Side.TARGET in answered if plan.cluster else bool(answered)
+    if any(one.holds for one in plan.changes) and not known and not enough:
         raise Refused(
-            f"Nobody can tell whether the stack is in use: no record at {record.where}, and no server answers: "
-            f"{'; '.join(silent)}.",
-            "Run this where the migration is led from, or let this machine reach the source. "
-            f"To go on all the same, and lose data: {even(verb, site.name)}.",
+            f"Nobody can tell whether the stack is in use: no record at {record.where}, and no server answers that "
+            f"would know: {'; '.join(silent)}.",
+            "Run this where the migration is led from, or let this machine reach the target, with the role and the "
+            f"password of [target]. To go on all the same, and lose data: {even(verb, site.name)}.",
         )
     return found
 
@@ -151,14 +152,12 @@ def _record(site: Site) -> _Record:
         raise Refused(f"Nobody can tell whether the stack is in use: {error.message}", error.hint) from error
 
 
-def _servers(site: Site) -> Iterator[Server]:
-    """The source; the target where the configuration leads there already."""
+def _server(site: Site, side: Side) -> Server:
+    """Raises ConfigError or AdapterError where the configuration does not lead to the target, or not yet."""
+    if side is Side.TARGET:
+        return server(load_settings(site.run.config), side)
     source = site.settings.source
-    yield Server(Side.SOURCE, site.name, source.parameters(), source.peer_parameters())
-    try:
-        yield server(load_settings(site.run.config), Side.TARGET)
-    except (ConfigError, AdapterError):
-        return
+    return Server(side, site.name, source.parameters(), source.peer_parameters())
 
 
 def _on_server(one: Server, alone: bool) -> Standing | None:

@@ -72,13 +72,19 @@ class Change:
         return self.goes and self.kind in _PRECIOUS
 
     @property
+    def holds(self) -> bool:
+        """Whether it goes and may hold what is known nowhere else: keys and secrets alone mean that nothing was ever
+        stored under them, and what a failed run left half-made never held anything."""
+        return self.goes and self.kind in (_CLUSTER, _TABLE, _VAULT) and not self.half_made
+
+    @property
     def of_dms(self) -> bool:
         """Whether it is DMS's or one of its roles' secrets, which are needed until the first cutover only."""
         return self.kind.startswith("aws_dms_") or self.address.startswith(_SECRET_OF_DMS)
 
     @property
     def half_made(self) -> bool:
-        """Whether Terraform only replaces it because a run ended before it was done."""
+        """Whether a run ended before it was done, which is also why Terraform replaces it."""
         return self.why == _HALF_MADE
 
 
@@ -93,7 +99,10 @@ class Plan:
     def parse(cls, text: str) -> Plan:
         """The plan that ``terraform show -json`` printed as ``text`` (Terraform documentation, JSON output format)."""
         shown = json.loads(text)
-        changes = (_change(one) for one in shown.get("resource_changes", []))
+        there = shown.get("prior_state", {}).get("values", {}).get("root_module", {}).get("resources", [])
+        # Where something is destroyed and not made anew, only the state tells.
+        tainted = frozenset(one["address"] for one in there if one.get("tainted"))
+        changes = (_change(one, tainted) for one in shown.get("resource_changes", []))
         outputs = any(one["actions"] != ["no-op"] for one in shown.get("output_changes", {}).values())
         return cls(tuple(sorted(filter(None, changes), key=lambda one: one.address)), outputs)
 
@@ -133,6 +142,11 @@ class Plan:
         return any(one.snapshot and one.goes for one in self.changes)
 
     @property
+    def cluster(self) -> bool:
+        """Whether a cluster goes that applications may have written to."""
+        return any(one.kind == _CLUSTER and one.holds for one in self.changes)
+
+    @property
     def interrupted(self) -> tuple[Change, ...]:
         """The writer of a cluster that stays: until another instance has taken over, nobody can write."""
         if any(one.kind == _CLUSTER and one.goes for one in self.changes):
@@ -157,7 +171,7 @@ class Plan:
         return sum(one.action == action for one in self.changes)
 
 
-def _change(one: dict[str, Any]) -> Change | None:
+def _change(one: dict[str, Any], tainted: frozenset[str]) -> Change | None:
     action = _ACTIONS.get(tuple(one["change"]["actions"]))
     if action is None or one["mode"] != "managed":
         return None
@@ -167,7 +181,7 @@ def _change(one: dict[str, Any]) -> Change | None:
         one["address"],
         one["type"],
         str(before.get("id", "")),
-        why="" if action in ("create", "update") else _why(one),
+        why="" if action in ("create", "update") else _why(one, one["address"] in tainted),
         protected=any(before.get(key) is True for key in _PROTECTION),
         only_empty=before.get("force_destroy") is False,
         snapshot=before.get("skip_final_snapshot") is False,
@@ -184,9 +198,9 @@ def _differs(change: dict[str, Any]) -> bool:
     return any(name in unknown or before.get(name) != after.get(name) for name in names)
 
 
-def _why(one: dict[str, Any]) -> str:
+def _why(one: dict[str, Any], tainted: bool) -> str:
     reason = one.get("action_reason", "")
-    if reason == "replace_because_tainted":
+    if tainted or reason == "replace_because_tainted":
         return _HALF_MADE
     if reason == "replace_because_cannot_update":
         paths = (".".join(map(str, path)) for path in one["change"].get("replace_paths", []))
