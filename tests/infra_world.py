@@ -40,6 +40,7 @@ LOST = Change("replace", "aws_rds_cluster.one", "aws_rds_cluster", "payments", "
 GONE = Change("destroy", "aws_rds_cluster.one", "aws_rds_cluster", "payments", "", False, snapshot=True)
 TASK = Change("destroy", "aws_dms_replication_task.one", "aws_dms_replication_task", "task", "", False)
 STOPPED = Change("update", "aws_dms_replication_task.one", "aws_dms_replication_task", "task", "", False, stops=True)
+ENDPOINT = Change("update", "aws_dms_endpoint.one", "aws_dms_endpoint", "endpoint", "", False, blocked=True)
 READER = Change("destroy", "aws_rds_cluster_instance.one", "aws_rds_cluster_instance", "reader", "", False)
 SECRETS = tuple(
     Change(

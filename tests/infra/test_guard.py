@@ -76,6 +76,20 @@ def test_who_still_needs_dms(phase: str, primary: str, needed: bool) -> None:
     assert "daybreak infra deploy --even-while-active payments" in caught.value.hint
 
 
+def test_after_a_rollback_dms_is_out_of_use_and_its_cluster_is_not() -> None:
+    standing = Standing("here", "streaming", "source", switched=True)
+    refuse_while_streamed([standing], "deploy", "payments")
+    with pytest.raises(Refused, match="streaming"):
+        refuse_while_needed([standing], "deploy", "payments")
+
+
+def test_what_aws_refuses_under_a_running_task_says_how_to_stop_it() -> None:
+    with pytest.raises(Refused, match=r"AWS would refuse aws_dms_endpoint\.one") as caught:
+        refuse_while_streamed([Standing("here", "streaming", "source")], "deploy", "payments", ["aws_dms_endpoint.one"])
+    assert "aws dms stop-replication-task" in caught.value.hint
+    assert "`daybreak start` afterwards" in caught.value.hint
+
+
 def test_the_backups_of_a_vault_are_counted() -> None:
     session = open_session("eu-central-1")
     client = session.client("backup", aws_access_key_id="x", aws_secret_access_key="x")

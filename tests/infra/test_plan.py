@@ -93,6 +93,27 @@ def test_a_task_that_is_changed_is_stopped(before: dict[str, Any], after: dict[s
     assert parsed(other).stopped == ()
 
 
+@pytest.mark.parametrize(
+    ("kind", "actions", "after", "blocked"),
+    [
+        ("aws_dms_endpoint", ["update"], {"ssl_mode": "verify-full", "tags": None}, True),
+        ("aws_dms_endpoint", ["update"], {"ssl_mode": "require", "tags": {"team": "one"}}, False),
+        ("aws_dms_endpoint", ["delete", "create"], {}, True),
+        ("aws_dms_endpoint", ["delete"], None, False),
+        ("aws_dms_certificate", ["delete", "create"], {}, True),
+        ("aws_dms_certificate", ["update"], {"ssl_mode": "require", "tags": {"team": "one"}}, False),
+        ("aws_dms_certificate", ["create"], {}, False),
+        ("aws_sns_topic", ["update"], {"ssl_mode": "verify-full"}, False),
+    ],
+)
+def test_an_endpoint_is_not_changed_under_a_running_task(
+    kind: str, actions: list[str], after: dict[str, Any] | None, blocked: bool
+) -> None:
+    one = change(kind, actions, None if actions == ["create"] else {"ssl_mode": "require", "tags": None})
+    one["change"]["after"] = after
+    assert bool(parsed(one).blocked) is blocked
+
+
 def test_what_an_end_leaves_behind() -> None:
     """What snapshots and backups are encrypted with must not go before them."""
     gone = parsed(

@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from infra_world import (
     CONFIG,
+    ENDPOINT,
     GONE,
     KEY,
     LOST,
@@ -203,7 +204,7 @@ def test_what_a_failed_run_left_half_made_holds_nothing(run: Imaginary) -> None:
     assert run("deploy", "--yes").exit_code == 0
 
 
-@pytest.mark.parametrize("change", [TASK, STOPPED])
+@pytest.mark.parametrize("change", [TASK, STOPPED, ENDPOINT])
 def test_the_task_of_dms_is_not_lost_or_stopped_before_the_hand_over(run: Imaginary, change: Change) -> None:
     run.plan, run.published = Plan((change,), outputs=False), Standing("SSM", "streaming", "source")
     error = run.json("deploy", "--yes", code=1)["error"]
@@ -213,6 +214,32 @@ def test_the_task_of_dms_is_not_lost_or_stopped_before_the_hand_over(run: Imagin
     assert run("deploy", "--yes", "--even-while-active", "payments").exit_code == 0
     run.published = Standing("SSM", "streaming", "target")
     assert run("deploy", "--yes").exit_code == 0
+
+
+_BEGUN = Switchover(2, Side.SOURCE, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("last", "row", "refused"),
+    [
+        (_BEGUN, None, False),
+        (replace(_BEGUN, backed_out="too slow", outcome="backed out: too slow"), None, False),
+        (replace(_BEGUN, to=Side.TARGET, backed_out="too slow", outcome="backed out: too slow"), None, True),
+        (None, ("source", "ada", 3, 1, 2), False),
+        (None, ("source", "ada", 3, 0, 0), True),
+    ],
+)
+def test_after_a_rollback_dms_may_be_changed_and_after_a_cutover_that_backed_out_not(
+    run: Imaginary, last: Switchover | None, row: tuple[object, ...] | None, refused: bool
+) -> None:
+    recorded(run, Phase.STREAMING, Side.SOURCE, last)
+    run.plan, run.servers = Plan((STOPPED,), outputs=False), {Side.SOURCE: row}
+    assert (run("deploy", "--yes").exit_code == 1) is refused
+
+
+def test_what_a_running_task_blocks_is_loud(run: Imaginary) -> None:
+    run.plan = Plan((ENDPOINT,), outputs=False)
+    assert "can't be changed while DMS's task runs" in run("plan").stdout
 
 
 def test_after_finish_dms_may_go_with_its_secrets(run: Imaginary) -> None:

@@ -49,13 +49,15 @@ def refuse_destroy(site: Site, plan: Plan) -> None:
 
 
 def refuse_deploy(site: Site, plan: Plan) -> None:
-    """The same where ``plan`` of a deploy loses something stored, stops DMS, or loses its place in the stream."""
+    """The same where ``plan`` of a deploy loses something stored, stops DMS, loses its place in the stream, or fails
+    because its task runs."""
     from daybreak.infra.guard import refuse_while_needed, refuse_while_streamed
 
     if any(not one.of_dms for one in plan.losses):
         refuse_while_needed(_witnesses(site, "deploy", plan), "deploy", site.name)
-    elif plan.losses or plan.stopped:
-        refuse_while_streamed(_witnesses(site, "deploy", plan), "deploy", site.name)
+    elif plan.losses or plan.stopped or plan.blocked:
+        blocked = [one.address for one in plan.blocked]
+        refuse_while_streamed(_witnesses(site, "deploy", plan), "deploy", site.name, blocked)
 
 
 def refuse_half_way(site: Site, terraform: Terraform, plan: Plan) -> None:
@@ -114,7 +116,7 @@ def _witnesses(site: Site, verb: str, plan: Plan) -> list[Standing]:
         published(Names(site.name, site.settings.aws.environment).path("state"), site.session())
     ]
     if record.found is not None:
-        told.append(Standing(record.where, record.found.phase, record.found.primary))
+        told.append(Standing(record.where, record.found.phase, record.found.primary, _switched(record.found)))
     answered: set[Side] = set()
     silent: list[str] = []
     for side in Side:
@@ -169,8 +171,17 @@ def _on_server(one: Server, alone: bool) -> Standing | None:
         row = read_control(connection, one.migration)
         held = inventory(connection) if row is None and alone and one.side is Side.TARGET else ()
     if row is not None:
-        return Standing(f"control row on the {one.side}", "under way", _primary(row))
+        # The commit of the first cutover closed the source; only opening the target came after it.
+        switched = (row.closed_by if one.side is Side.SOURCE else row.opened_by) > 0
+        return Standing(f"control row on the {one.side}", "under way", _primary(row), switched)
     return Standing(f"{len(held)} objects on the target", "led from elsewhere", Side.SOURCE) if held else None
+
+
+def _switched(record: MigrationRecord) -> bool:
+    """Whether the record shows that the target has been the primary: attempts that backed out are counted, too, so
+    their number says nothing. Nobody rolls back what was not switched."""
+    last = record.last_switchover
+    return last is not None and (last.settled or last.to is Side.SOURCE)
 
 
 def _primary(row: Control) -> Side:

@@ -30,6 +30,8 @@ def plan(found: Plan) -> RenderableType:
         parts.append(Text(f" {one.address} is {gone} ", _LOUD))
     for one in found.interrupted:
         parts.append(Text(f" {one.address} takes the writes, and is {_GOES[one.action]}: they fail meanwhile ", _LOUD))
+    for one in found.blocked:
+        parts.append(Text(f" {one.address} can't be changed while DMS's task runs: stop the task first ", _LOUD))
     for one in found.stopped:
         parts.append(Text(f" {one.address} is stopped, and streams no more until `daybreak start` ", _LOUD))
     return Group(*parts)

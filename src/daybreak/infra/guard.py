@@ -20,11 +20,19 @@ _AT_REST = frozenset({Phase.PLANNED, Phase.FINISHED, Phase.ABORTED})
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What one witness says of the migration; ``where`` names the witness."""
+    """What one witness says of the migration; ``where`` names the witness. ``switched``: the target has been the
+    primary, whoever is now; False where the witness cannot say."""
 
     where: str
     phase: str
     primary: str
+    switched: bool = False
+
+    @property
+    def native(self) -> bool:
+        """Whether DMS is out of use: both directions are PostgreSQL's own from the first cutover on, also after a
+        rollback."""
+        return self.switched or self.primary == Side.TARGET
 
     @property
     def reason(self) -> str:
@@ -88,13 +96,21 @@ def refuse_while_needed(standings: Iterable[Standing], verb: str, name: str) -> 
         )
 
 
-def refuse_while_streamed(standings: Sequence[Standing], verb: str, name: str) -> None:
-    """Raise Refused where DMS still loads or streams for the migration ``name``: both directions are PostgreSQL's own
-    from the first cutover on."""
+def refuse_while_streamed(standings: Sequence[Standing], verb: str, name: str, blocked: Sequence[str] = ()) -> None:
+    """Raise Refused where DMS still loads or streams for the migration ``name``. ``blocked``: the addresses of what
+    AWS refuses to change while its task runs."""
     reasons = [one.reason for one in standings if one.reason]
-    if reasons and not any(one.primary == Side.TARGET for one in standings):
-        raise Refused(
-            f"The task of DMS is in use, and this would stop it or lose its place: {'; '.join(reasons)}.",
-            "Wait for the first cutover, which ends the use of DMS, or `daybreak abort`. A task that is only changed "
-            f"goes on where it was with `daybreak start` afterwards. To go on all the same: {even(verb, name)}.",
+    if not reasons or any(one.native for one in standings):
+        return
+    what, first = "this would stop it or lose its place", ""
+    if blocked:
+        what = f"AWS would refuse {', '.join(blocked)} while it runs"
+        first = (
+            "Stop it first, and go on all the same: `aws dms stop-replication-task --replication-task-arn ARN`. Or: "
         )
+    raise Refused(
+        f"The task of DMS is in use, and {what}: {'; '.join(reasons)}.",
+        f"{first}Wait for the first cutover, which ends the use of DMS, or `daybreak abort`. A task that is only "
+        "stopped or changed goes on where it was with `daybreak start` afterwards. "
+        f"To go on all the same: {even(verb, name)}.",
+    )

@@ -39,6 +39,8 @@ _ACTIONS: dict[tuple[str, ...], Action] = {
 }
 _HALF_MADE = "an interrupted or failed run left it half-made"
 _PROTECTION = ("deletion_protection", "deletion_protection_enabled")
+_ENDPOINT = "aws_dms_endpoint"
+_CERTIFICATE = "aws_dms_certificate"
 # A task whose tags alone change goes on (source of the AWS provider, resourceReplicationTaskUpdate).
 _ASIDE = ("tags", "tags_all")
 
@@ -48,7 +50,7 @@ class Change:
     """One resource that would change. ``id`` is AWS's, empty for a new one; ``why`` only where Terraform says
     more than that its arguments differ. ``protected``: AWS refuses to delete it; ``only_empty``: it does unless it is
     empty. ``snapshot``: one is made before it goes. ``stops``: it is stopped, and nothing starts it again.
-    ``writer``: it is the instance of the cluster that takes writes."""
+    ``writer``: it is the instance of the cluster that takes writes. ``blocked``: AWS refuses it while a task runs."""
 
     action: Action
     address: str
@@ -60,6 +62,7 @@ class Change:
     snapshot: bool = False
     stops: bool = False
     writer: bool = False
+    blocked: bool = False
 
     @property
     def goes(self) -> bool:
@@ -158,6 +161,11 @@ class Plan:
         """The DMS tasks that stay, but are stopped."""
         return tuple(one for one in self.changes if one.stops)
 
+    @property
+    def blocked(self) -> tuple[Change, ...]:
+        """What AWS refuses to change while DMS's task runs, so that Terraform would fail half-way."""
+        return tuple(one for one in self.changes if one.blocked)
+
     def writes_secret(self, what: str) -> bool:
         """Whether the value of the secret ``what`` (``dms-source``) would be written."""
         return any(one.address.startswith(f"{_VALUE}{what}-value") for one in self.changes)
@@ -187,7 +195,16 @@ def _change(one: dict[str, Any], tainted: frozenset[str]) -> Change | None:
         snapshot=before.get("skip_final_snapshot") is False,
         stops=action == "update" and one["type"] == _TASK and _differs(one["change"]),
         writer=one["type"] == _INSTANCE and before.get("writer") is True,
+        blocked=_blocked(one["type"], action, one["change"]),
     )
+
+
+def _blocked(kind: str, action: Action, change: dict[str, Any]) -> bool:
+    """AWS answers InvalidResourceStateFault while a task that is not stopped uses it (DMS API, ModifyEndpoint;
+    terraform-provider-aws, issue 27661); a certificate belongs to an endpoint."""
+    if kind == _ENDPOINT:
+        return action == "replace" or (action == "update" and _differs(change))
+    return kind == _CERTIFICATE and action == "replace"
 
 
 def _differs(change: dict[str, Any]) -> bool:
