@@ -165,7 +165,23 @@ def test_another_password_that_is_not_written_is_told(account: Session, chosen: 
     assert "of-the-source" not in str(only)
     address = "aws_secretsmanager_secret_version.secrets_source-value_0A1B2C"
     written = Change("update", address, "aws_secretsmanager_secret_version", "s", "", False)
-    assert unwritten(given, chosen, account, Plan((written,), outputs=False)) == ()
+    (over,) = unwritten(given, chosen, account, Plan((written,), outputs=False))
+    assert (over.id, over.object, over.severity) == ("secret-overwritten", only.object, "warning")
+    assert "ARN" in over.fix
+    assert "of-the-source" not in str(over)
+    assert "former" not in str(over)
+
+
+def test_the_source_s_password_that_is_written_as_it_is_or_for_the_first_time_is_not_told(
+    account: Session, chosen: InfraSettings
+) -> None:
+    address = "aws_secretsmanager_secret_version.secrets_source-value_0A1B2C"
+    plan = Plan((Change("create", address, "aws_secretsmanager_secret_version", "", "", False),), outputs=False)
+    given = {"source_password": "of-the-source"}
+    assert unwritten(given, chosen, account, plan) == ()
+    text = json.dumps({"password": "of-the-source"})
+    account.client("secretsmanager").create_secret(Name="daybreak-payments-source-test", SecretString=text)
+    assert unwritten(given, chosen, account, plan) == ()
 
 
 def test_one_in_the_environment_counts(

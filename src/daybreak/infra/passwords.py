@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from boto3.session import Session
 
 _SUFFIX = "_password"
+_SOURCE = "source"
 # 32 random bytes in URL-safe letters, which no DSN and no shell has to quote.
 _BYTES = 32
 
@@ -42,21 +43,39 @@ def passwords(names: tuple[str, ...], settings: InfraSettings, session: Session)
 
 
 def unwritten(given: Mapping[str, str], settings: InfraSettings, session: Session, plan: Plan) -> tuple[Finding, ...]:
-    """A warning for each secret that has another password than the one ``given``, and that ``plan`` does not write.
+    """A warning for each secret that has another password than the one ``given``, and that ``plan`` does not write; and
+    for the source's where it does, which undoes what AWS may have rotated: of all others the secret's own is given.
 
     Raises as ``passwords``."""
-    return tuple(
-        Finding(
-            "secrets-version",
-            "warning",
-            secret,
-            f"It has another password than the one that is given for {what}, and this deploy does not write it.",
-            "Raise aws.secrets_version to have it written; leave it where AWS rotated the password.",
-        )
-        for name, value in given.items()
-        for what in (_what(name),)
-        for secret in (_secret(what, settings),)
-        if not plan.writes_secret(what) and _existing(secret, session) not in ("", value)
+    found = []
+    for name, value in given.items():
+        what = _what(name)
+        secret, written = _secret(what, settings), plan.writes_secret(what)
+        if written and what != _SOURCE:
+            continue
+        if _existing(secret, session) not in ("", value):
+            found.append(_overwritten(secret) if written else _not_written(secret, what))
+    return tuple(found)
+
+
+def _not_written(secret: str, what: str) -> Finding:
+    return Finding(
+        "secrets-version",
+        "warning",
+        secret,
+        f"It has another password than the one that is given for {what}, and this deploy does not write it.",
+        "Raise aws.secrets_version to have it written; leave it where AWS rotated the password.",
+    )
+
+
+def _overwritten(secret: str) -> Finding:
+    return Finding(
+        "secret-overwritten",
+        "warning",
+        secret,
+        "It has another password than [source], and this deploy writes that of [source] over it.",
+        "If [source] has the new one, nothing. If AWS rotated the secret, let [source] password be the secret's ARN, "
+        "or change it, before you deploy: the controller could not connect.",
     )
 
 
@@ -71,10 +90,10 @@ def _secret(what: str, settings: InfraSettings) -> str:
 def _value(name: str, settings: InfraSettings, session: Session) -> str:
     what = _what(name)
     given = os.environ.get(f"TF_VAR_{name}")
-    if not given and what == "source":
+    if not given and what == _SOURCE:
         given = settings.source.parameters().get("password")
     found = given or _existing(_secret(what, settings), session)
-    if not found and what == "source":
+    if not found and what == _SOURCE:
         raise ConfigError(
             "The source's password is not known; the controller connects with it.",
             'Set [source] password, for example "env:DAYBREAK_SOURCE_PASSWORD".',

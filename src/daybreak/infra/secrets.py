@@ -8,8 +8,8 @@ is said by roles only; no secret has a policy of its own.
 Terraform never looks at a value that it wrote: it writes again only when the number beside it changes. That
 number follows from what a secret says beside the password, so that a source that moved is followed, and from
 ``aws.secrets_version``, which is raised to have new passwords written. What AWS rotates is not undone: what is
-written again has the password that the secret has (``passwords``). docs/infrastructure/index.md says how to rotate
-each."""
+written again has the password that the secret has (``passwords``). Only ``source`` has that of ``[source]``, which
+has to follow a rotation. docs/infrastructure/index.md says how to rotate each."""
 
 from __future__ import annotations
 
