@@ -270,6 +270,18 @@ def test_the_key_of_what_is_left_stays(run: Imaginary) -> None:
     assert run.json("destroy", "--yes")["kept_keys"] == ["1234-abcd"]
 
 
+def test_a_second_end_does_not_say_that_nothing_is_left(run: Imaginary) -> None:
+    """The first one was interrupted after Terraform had forgotten the key."""
+    run.plan = Plan((), outputs=False)
+    found = run("destroy", "--yes").stdout
+    assert "Nothing is left" not in found
+    assert "--tag-filters Key=daybreak:migration,Values=payments Key=daybreak:environment,Values=prod" in found
+    run.config.write_text(CONFIG.replace('"prod"', '"test"'))
+    assert "Nothing is left" in run("destroy", "--yes").stdout
+    run.config.write_text(run.config.read_text() + "aurora.final_snapshot = true\n")
+    assert "Nothing is left" not in run("destroy", "--yes").stdout
+
+
 def test_without_a_snapshot_in_an_environment_for_trying_no_key_stays(run: Imaginary) -> None:
     run.config.write_text(CONFIG.replace('"prod"', '"test"'))
     run.plan = Plan((replace(GONE, snapshot=False), KEY), outputs=False)
@@ -281,7 +293,9 @@ def test_what_changes_between_question_and_answer_ends_it(run: Imaginary, monkey
     run.plan = Plan((GONE, KEY), outputs=False)
     run.untouched()
     monkeypatch.setattr(ImaginaryTerraform, "forget", lambda _self, _address: None)
-    assert run.json("destroy", "--yes", code=1)["error"]["kind"] == "state-conflict"
+    error = run.json("destroy", "--yes", code=1)["error"]
+    assert error["kind"] == "state-conflict"
+    assert f"terraform -chdir=/stack import {KEY.address} {KEY.id}" in error["hint"]
     assert "apply" not in run.done
 
 

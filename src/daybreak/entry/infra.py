@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daybreak.config import load_infra_settings
+from daybreak.config.names import Names
 from daybreak.entry import render_infra
 from daybreak.entry.command import command
 from daybreak.entry.infra_guard import refuse_deploy, refuse_destroy, refuse_half_way
@@ -107,7 +108,7 @@ def destroy(
         if guarded and rest.changes:
             refuse_destroy(site, rest)
         refuse_half_way(site, terraform, rest)
-        told = render_infra.kept(kept, site.settings.aws.region) if kept else "Nothing is left."
+        told = _left(site, kept)
         if rest.changes:
             _confirm(site, rest, "destroy all of that, data included", yes)
         if kept:
@@ -167,6 +168,16 @@ def _guarded(site: Site, even: str) -> bool:
     return not even
 
 
+def _left(site: Site, kept: Change | None) -> str:
+    """What is said to be left: of an earlier run that ended before its end, Terraform knows no key any more."""
+    aws = site.settings.aws
+    if kept:
+        return render_infra.kept(kept, aws.region)
+    if aws.protected or aws.aurora.final_snapshot:
+        return render_infra.perhaps_kept(Names(site.name, aws.environment).tags(), aws.region)
+    return "Nothing is left."
+
+
 def _kept(site: Site, plan: Plan) -> Change | None:
     """The key that snapshots and backups are encrypted with, where there are any after the stack: a key that
     Terraform destroys is gone with all of them. A protected environment's vault may have been left, too."""
@@ -179,7 +190,10 @@ def _leave(site: Site, terraform: Terraform, kept: Change, rest: Plan) -> Plan:
     again = site.plan(terraform, destroy=True)
     if again.changes != rest.changes:
         raise StateConflict(
-            "Something in AWS has changed since the plan was shown; nothing was destroyed.",
-            "Run `daybreak infra destroy` again and look at its plan.",
+            "Something in AWS has changed since the plan was shown. Nothing was destroyed, but Terraform no longer knows "
+            f"the key {kept.id}.",
+            "Run `daybreak infra destroy` again and look at its plan. To keep the stack instead, give the key back first: "
+            f"`terraform -chdir={terraform.directory} import {kept.address} {kept.id}` (any word where it asks for a "
+            "password: importing uses none).",
         )
     return again

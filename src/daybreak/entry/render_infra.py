@@ -45,6 +45,16 @@ def kept(key: Change, region: str) -> str:
     )
 
 
+def perhaps_kept(tags: Mapping[str, str], region: str) -> str:
+    """The same where only AWS knows whether an earlier ``destroy`` has left a key; everything bears the ``tags``."""
+    filters = " ".join(f"Key={name},Values={value}" for name, value in tags.items())
+    return (
+        "The key of the data may be left of an earlier `destroy`, for its snapshots and backups. To find it "
+        "(`aws kms describe-key` says whether it is being deleted): `aws resourcegroupstaggingapi get-resources "
+        f"--resource-type-filters kms:key --tag-filters {filters} --region {region}`."
+    )
+
+
 def _summary(found: Plan) -> Text:
     counts = [(found.count(action), words) for action, words in _WORDS.items()]  # type: ignore[arg-type]
     said = ", ".join(f"{count} {words}" for count, words in counts if count)
