@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from infra.conftest import Bench
 from infra.parts import Parts, certificate
+from infra.whole import settings, synthesised
 from pydantic import SecretStr
 
 from daybreak.config import Server, aws
 from daybreak.errors import ConfigError
 from daybreak.infra import dms_settings
+from daybreak.infra.dms import Verified, verification
 from daybreak.infra.dms_settings import table_mappings, task_settings
 from daybreak.postgres import control
 
@@ -136,7 +138,7 @@ def test_a_source_of_unknown_authority_is_still_encrypted(bench: Bench, tmp_path
         ("?sslmode=verify-full&sslrootcert={ca}", {}, "verify-full"),
         ("?sslmode=verify-ca&sslrootcert={ca}", {}, "verify-ca"),
         ("?sslmode=verify-full&sslrootcert={ca}", {"peer_sslmode": "require"}, "require"),
-        ("?sslmode=verify-full&sslrootcert=system", {}, "require"),
+        ("?sslmode=verify-full", {"peer_sslmode": "require"}, "require"),
         ("?sslmode=require&sslrootcert={ca}", {}, "require"),
         ("", {}, "require"),
     ],
@@ -150,6 +152,34 @@ def test_a_source_is_verified_as_its_dsn_says(
     endpoint = _endpoint(bench, "source")
     assert endpoint["ssl_mode"] == mode
     assert ("certificate_arn" in endpoint) is (mode != "require")
+
+
+@pytest.mark.parametrize(
+    ("dsn", "peer", "key"),
+    [
+        ("?sslmode=verify-full", {}, r"source\.dsn asks for verify-full"),
+        ("?sslmode=verify-ca", {}, r"source\.dsn asks for verify-ca"),
+        ("?sslmode=verify-full&sslrootcert=system", {}, r"source\.dsn asks for verify-full"),
+        (
+            "?sslmode=verify-full&sslrootcert={ca}",
+            {"peer_sslmode": "verify-ca"},
+            r"source\.peer_sslmode asks for verify-ca",
+        ),
+    ],
+)
+def test_who_asks_to_verify_is_not_given_less(tmp_path: Path, dsn: str, peer: dict[str, Any], key: str) -> None:
+    authority = certificate(tmp_path)
+    source = Server(dsn=SecretStr("postgresql://daybreak@old.example.net/payments" + dsn.format(ca=authority)), **peer)
+    with pytest.raises(ConfigError, match=key) as caught:
+        verification(aws.Dms(), source)
+    assert "aws.dms.source_ca_file" in caught.value.hint
+    assert verification(aws.Dms(source_ca_file=authority), source) == Verified("verify-full", authority)
+
+
+def test_without_dms_nobody_asks_for_its_authority(tmp_path: Path) -> None:
+    chosen = settings(tmp_path, "native")
+    source = Server(dsn=SecretStr("postgresql://daybreak@db.example.com/payments?sslmode=verify-full"))
+    assert "aws_dms_endpoint" not in synthesised(tmp_path, chosen.model_copy(update={"source": source}))["resource"]
 
 
 def test_aurora_is_never_left_unverified(bench: Bench) -> None:

@@ -52,14 +52,23 @@ class Verified:
 
 def verification(settings: Settings, source: Server) -> Verified | None:
     """How DMS verifies the source: by ``aws.dms.source_ca_file``, otherwise as strictly as the DSN of [source] asks
-    for, unless ``source.peer_sslmode`` says how others connect there. None: encrypted and not verified."""
+    for, unless ``source.peer_sslmode`` says how others connect there. None: encrypted and not verified.
+
+    Raises ConfigError where it is to be verified and no file here says against which authority."""
     if settings.source_ca_file:
         return Verified("verify-full", settings.source_ca_file)
     parameters = source.parameters()
-    mode, root = parameters.get("sslmode"), parameters.get("sslrootcert", "")
-    # "system" is the list of authorities of this machine, which DMS does not have.
-    if source.peer_sslmode or mode not in ("verify-ca", "verify-full") or root in ("", "system"):
+    mode, root = source.peer_sslmode or parameters.get("sslmode", ""), parameters.get("sslrootcert", "")
+    if mode not in ("verify-ca", "verify-full"):
         return None
+    # What others find the authority in, libpq's own file and "system", the list of this machine, DMS does not have.
+    if source.peer_sslmode or root in ("", "system"):
+        key = "source.peer_sslmode" if source.peer_sslmode else "source.dsn"
+        raise ConfigError(
+            f"{key} asks for {mode}, but no file says with which authority DMS is to verify the source.",
+            "Name a PEM file with the authority of the source's certificate: aws.dms.source_ca_file. To have DMS "
+            'encrypt and not verify: source.peer_sslmode = "require".',
+        )
     return Verified("verify-ca" if mode == "verify-ca" else "verify-full", Path(root))
 
 

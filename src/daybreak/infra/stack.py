@@ -102,7 +102,7 @@ class DaybreakStack(TerraformStack):
         )
         Backup(self, "backup", BackupProps(site, keys, aurora, aws.aurora.backup_days))
         rules = self._settings.replication
-        verified = verification(aws.dms, self._settings.source)
+        verified = verification(aws.dms, self._settings.source) if with_dms else None
         props = DmsProps(
             site, aws.dms, network, keys, secrets, aurora, self._source, verified, rules.include, rules.exclude
         )
