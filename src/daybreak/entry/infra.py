@@ -190,10 +190,10 @@ def _leave(site: Site, terraform: Terraform, kept: Change, rest: Plan) -> Plan:
     again = site.plan(terraform, destroy=True)
     if again.changes != rest.changes:
         raise StateConflict(
-            "Something in AWS has changed since the plan was shown. Nothing was destroyed, but Terraform no longer knows "
-            f"the key {kept.id}.",
-            "Run `daybreak infra destroy` again and look at its plan. To keep the stack instead, give the key back first: "
-            f"`terraform -chdir={terraform.directory} import {kept.address} {kept.id}` (any word where it asks for a "
-            "password: importing uses none).",
+            "Something in AWS has changed since the plan was shown. Nothing was destroyed, but Terraform no longer "
+            f"knows the key {kept.id}.",
+            "Run `daybreak infra destroy` again and look at its plan. To keep the stack instead, give the key back "
+            f"first: `terraform -chdir={terraform.directory} import {kept.address} {kept.id}` (any word where it asks "
+            "for a password: importing uses none).",
         )
     return again
