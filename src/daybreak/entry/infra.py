@@ -91,7 +91,7 @@ def deploy(
 def destroy(
     config: Config = DEFAULT_CONFIG, as_json: Json = False, yes: Yes = False, even_while_active: Even = ""
 ) -> None:
-    """Destroy everything that `deploy` made, data included. Refuses while it is in use."""
+    """Destroy what `deploy` made, data included; snapshots and backups stay with their key. Refuses while in use."""
     with _command("destroy", config, as_json, _GOES_ON.format(verb="destroy")) as site:
         from daybreak.infra.checks import on_this_machine
         from daybreak.infra.passwords import variables
