@@ -139,8 +139,8 @@ class Dms(Section):
     )
     source_ca_file: Path | None = Field(
         None,
-        description="PEM file of the CA of the source's certificate; default: sslrootcert of source.dsn; needed with DMS"
-        " where source.dsn verifies without one",
+        description="PEM file of the CA of the source's certificate; default: sslrootcert of source.dsn; needed with"
+        " DMS where source.dsn verifies without one",
     )
     target_ca_file: Path | None = Field(
         None, description="PEM file of the region's RDS CAs (truststore.pki.rds.amazonaws.com/REGION/REGION-bundle.pem)"
