@@ -311,10 +311,10 @@ class Controller:
         return self._kept.swap(record, given_up, f"giving up: {error.message}")
 
     def _advance(self, record: MigrationRecord, step: Step) -> MigrationRecord:
+        self._tell(Event("intend", step))  # first: whoever hears it may have no time for it
         asked, record = record.intent, self._kept.swap(record, record, "intend", step)
         if record.intent != asked:
             return record  # somebody asked for something else: decide again
-        self._tell(Event("intend", step))
         self._unsure = step in _FENCING
         changed = self._effects.execute(record, step)
         self._unsure = False

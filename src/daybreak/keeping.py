@@ -11,7 +11,7 @@ from daybreak.model import MigrationRecord, Step
 from daybreak.ports import StateStore
 
 # What others may change while a controller works.
-_BESIDE = ("intent", "postponed_until", "told", "rollbacks_at", "rollbacks_then")
+_BESIDE = ("intent", "last_error", "postponed_until", "told", "rollbacks_at", "rollbacks_then")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Keeping:
     def swap(self, old: MigrationRecord, new: MigrationRecord, event: str, step: Step | None = None) -> MigrationRecord:
         """Store ``new`` in place of ``old``; returns what is stored then.
 
-        Where meanwhile only an operator changed their mind (intent, postponement), or people were told and failed
-        reads counted, both hold. Raises StateConflict where anybody changed anything else."""
+        Where meanwhile only an operator changed their mind (intent, postponement; what failed before is over then),
+        or people were told and failed reads counted, both hold. Raises StateConflict where anybody changed anything
+        else."""
         try:
             return self.store.compare_and_swap(new, old.version, event, step, self.clock(), "")
         except StateConflict:
@@ -39,6 +40,8 @@ class Keeping:
             if now.version == old.version or as_before != old:
                 raise
             changed = {name: getattr(now, name) for name in _BESIDE if getattr(now, name) != getattr(old, name)}
+            if new.last_error != old.last_error:
+                changed.pop("last_error", None)
             return self.swap(now, replace(new, **changed), event, step)
 
     def measured_seconds(self) -> dict[Step, float]:

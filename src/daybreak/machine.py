@@ -130,8 +130,11 @@ def decide(record: MigrationRecord, seen: Observation, policy: Policy) -> Decisi
         return refused
     if unseen := _unseen(record, intent, seen):
         return unseen
-    if record.phase is Phase.SWITCHING and intent.verb is Verb.ABORT and before_commit(record, seen):
-        return Refuse("The operator aborted it.", "")
+    if record.phase is Phase.SWITCHING and before_commit(record, seen):
+        if intent.verb is Verb.ABORT:
+            return Refuse("The operator aborted it.", "")
+        if intent.given_up:  # taken back in the very moment in which the switchover was entered
+            return Refuse(intent.given_up, "")
     for row in TABLE:
         if row.phase is record.phase and intent.verb in row.verbs and row.needed(record, seen):
             return _blocked(record, seen, policy, row.step) or Advance(row.step)

@@ -57,6 +57,7 @@ class MemorySwitch:
             accepts_writes=not database.read_only_hint,
             prepared_transactions=database.prepared_transactions,
             longest_transaction_seconds=database.longest_transaction_seconds,
+            rollbacks=database.rollbacks,
             fingerprint=f"{sorted(database.tables)} {database.ddl}",
         )
 

@@ -86,6 +86,7 @@ class Database:
     subscription: bool | None = None
     prepared_transactions: int = 0
     longest_transaction_seconds: float = 0.0
+    rollbacks: int = 0
     ddl: int = 0
 
     @property

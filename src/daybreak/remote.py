@@ -89,17 +89,22 @@ class Remote:
     def recount(self, record: MigrationRecord, seen: Observation) -> MigrationRecord:
         """Count failed reads anew from ``seen`` on; returns the record, which may have been changed by others."""
         changed = replace(record, rollbacks_at=seen.at, rollbacks_then=seen.target.rollbacks)
-        return self._beside(record, changed, "failed reads are counted anew")
-
-    def remember(self, record: MigrationRecord, told: Told) -> MigrationRecord:
-        """Remember what people were told, where it changed; returns the record, as ``recount`` does."""
-        return record if told == record.told else self._beside(record, replace(record, told=told), "people were told")
-
-    def _beside(self, record: MigrationRecord, changed: MigrationRecord, event: str) -> MigrationRecord:
         try:
+            event = "failed reads are counted anew"
             return self.store.compare_and_swap(changed, record.version, event, None, self.clock(), "")
         except StateConflict:  # the next look does it
             return self.store.load(self.name) or record
+
+    def remember(self, record: MigrationRecord, told: Told) -> MigrationRecord:
+        """Remember what people were told, where it changed; returns the record, as others may have changed it."""
+        before = record.told
+        while record.told == before != told:
+            changed, at = replace(record, told=told), self.clock()
+            try:
+                return self.store.compare_and_swap(changed, record.version, "people were told", None, at, "")
+            except StateConflict:
+                record = self.store.load(self.name) or record
+        return record
 
     def postpone(self, until: datetime | None) -> MigrationRecord:
         """Let nothing begin by itself before ``until`` (None: let it begin again); returns the record.
@@ -131,8 +136,9 @@ class Remote:
         return bool(steps) and steps[-1].step is Step.HAND_OVER and steps[-1].event == "intend"
 
     def _asked(self, request: str) -> list[str]:
-        """The names of all that was asked for so far, if ``request`` is among them."""
-        names = [entry.detail for entry in self.store.journal(self.name) if entry.event.startswith("asked: ")]
+        """The names of all that was asked for so far, by whomever, if ``request`` is among them."""
+        kinds = ("asked: ", "by itself: ")
+        names = [entry.detail for entry in self.store.journal(self.name) if entry.event.startswith(kinds)]
         return names if request in names else []
 
     def _no_share(self, percent: int | None) -> str:

@@ -2,8 +2,8 @@
 verification and the switchover. Pure, like ``machine``, which judges every step of it once more.
 
 Nothing begins while something is asked for, while the operator postponed it, or after a rollback: then a
-person decides. Only the way back of reads needs no mode, waits for nobody, and takes the place of what was
-asked for but can't be done on a target that does readers harm."""
+person decides. Only the way back of reads needs no mode and waits for nobody, and where the target does not
+answer it takes the place of what was asked for and can't be done there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from daybreak.model import Intent, MigrationRecord, Observation, Phase, Policy, 
 _MINUTE = 60.0
 # Read errors are a rate over no more than about this long: over days a bad hour would go unnoticed.
 _COUNTED_SECONDS = 600.0
-# With such a target these would be refused, once patience ends: reads need not wait for that.
+# While the target does not answer these would be refused, once patience ends: reads need not wait for that.
 _YIELDING = frozenset({Verb.VERIFY, Verb.SHIFT, Verb.CUTOVER})
 
 
@@ -53,7 +53,9 @@ def propose(record: MigrationRecord, seen: Observation, policy: Policy, schedule
 
 def recounts(record: MigrationRecord, seen: Observation) -> bool:
     """Whether failed reads are to be counted anew from ``seen`` on."""
-    if record.read_weight == 0 or record.rollbacks_at is None or not seen.target.reachable:
+    if record.phase is not Phase.STREAMING or record.primary is not Side.SOURCE or not seen.target.reachable:
+        return False
+    if record.read_weight == 0 or record.rollbacks_at is None:
         return False
     return _seconds(seen.at, record.rollbacks_at) > _COUNTED_SECONDS
 
@@ -76,12 +78,13 @@ def _begun(verb: Verb, seen: Observation, percent: int | None = None) -> Intent:
 
 
 def _yields(record: MigrationRecord, seen: Observation) -> bool:
-    """Whether nothing is asked for, or nothing that has begun: a guard has to be removed by what attached it."""
+    """Whether nothing is asked for, or nothing that can be done and is known not to have begun: a guard has to be
+    removed by what attached it, and a hand-over is made under one."""
     intent = record.intent
     if intent is None:
         return True
-    begun = seen.source.guarded_tables > 0 or seen.replication.handing_over or bool(intent.given_up)
-    return intent.verb in _YIELDING and intent.percent != 0 and not begun
+    begun = not seen.source.reachable or seen.source.guarded_tables > 0 or bool(intent.given_up)
+    return intent.verb in _YIELDING and intent.percent != 0 and not begun and not seen.target.reachable
 
 
 def _comparison(record: MigrationRecord, seen: Observation) -> Proposal:
@@ -113,6 +116,8 @@ def _harm(record: MigrationRecord, seen: Observation, policy: Policy, schedule: 
     """Why readers must not stay on the target; empty where they may, or where none are there."""
     if record.read_weight == 0 and seen.routing.read_weight == 0:
         return ""
+    if seen.routing.problem:
+        return ""  # whom the router can't see it can't move either
     if not seen.target.reachable:
         return f"the target does not answer ({seen.target.problem})"
     lag = seen.replication.lag_seconds

@@ -504,3 +504,124 @@ def test_failed_reads_are_counted_over_the_last_minutes() -> None:
     function.simulation.world.sleep(400)
     function.look()
     assert function.simulation.record.rollbacks_at == function.simulation.world.now
+
+
+@pytest.mark.parametrize("verb", [Verb.VERIFY, Verb.CUTOVER])
+def test_a_lag_that_passes_takes_no_wish_away(verb: Verb) -> None:
+    simulation = ready()
+    simulation.policy = replace(POLICY, gate_patience_seconds=30.0)
+    function = Function(simulation, settings=settings(gate_patience_seconds=30))
+    function.call(action="shift", percent=50)
+    simulation.stall(5.0)
+    simulation.clients()
+    simulation.world.sleep(2)
+    answer = function.call(action=str(verb))
+    assert answer["last_error"] == ""
+    assert answer["primary"] is (Side.TARGET if verb is Verb.CUTOVER else Side.SOURCE)
+
+
+def test_what_cannot_be_seen_is_not_taken_for_not_begun() -> None:
+    function = Function(ready())
+    function.call(action="shift", percent=50)
+    function.simulation.world.sleep(1)
+    function.remote().ask(Verb.VERIFY)
+
+    def die(process: Process, name: str) -> None:
+        if name == "arm: a table guarded":
+            process.kill()
+
+    with pytest.raises(Killed):
+        function.look(die)
+    for side in Side:
+        function.simulation.world.stop(side)
+    with suppress(TransientError):
+        function.look()
+    intent = function.simulation.record.intent
+    assert intent is not None
+    assert intent.verb is Verb.VERIFY, "its guard has to be removed by it"
+    for side in Side:
+        function.simulation.world.start(side)
+    function.look()
+    function.simulation.assert_in_step()
+
+
+def test_a_wish_after_a_failure_costs_no_result() -> None:
+    function = Function(ready())
+    function.remote().ask(Verb.CUTOVER)
+    with pytest.raises(PermanentError):
+        function.look(on("before journal: intend enter_switching", failing(UNAUTHORIZED)))
+    assert function.simulation.record.last_error
+
+    def abort() -> object:
+        return function.remote().ask(Verb.ABORT)
+
+    function.look(on("switch: committed", abort))
+    last = function.simulation.record.last_switchover
+    assert last is not None
+    assert last.timings is not None
+    assert last.certificate is not None
+
+
+def test_postponed_in_the_very_moment_it_is_not_made() -> None:
+    function = Function(ready(), settings=settings(mode="automatic", read_schedule=(100,), soak_seconds=0))
+    function.look()
+    until = function.simulation.world.now + timedelta(hours=1)
+
+    def postpone() -> object:
+        return function.remote().postpone(until)
+
+    answer = function.look(on("before journal: done enter_switching", postpone))
+    assert answer["primary"] is Side.SOURCE
+    assert "postponed" in answer["last_error"]
+    assert function.simulation.steps().count(Step.SWITCH) == 0
+    function.simulation.assert_in_step()
+
+
+def test_a_step_that_there_was_no_time_for_was_not_begun() -> None:
+    function = Function(ready(), remaining_seconds=40.0)
+    function.call(action="cutover")
+    assert Step.ENTER_SWITCHING not in function.simulation.steps("intend")
+
+
+def test_failures_are_judged_before_they_are_counted_anew() -> None:
+    function = Function(ready())
+    function.call(action="shift", percent=50)
+    function.simulation.world[Side.TARGET].rollbacks = 5_000
+    function.simulation.world.sleep(700)
+    assert function.look()["read_weight"] == 0
+
+
+def test_what_could_not_be_told_is_told_by_the_next_look() -> None:
+    function = Function(ready(), Cloud(broken=True))
+    function.call(action="cutover")
+    function.cloud.broken = False
+    function.look()
+    function.look()
+    assert function.cloud.subjects == [f"{NAME}: the target is the primary now"]
+    assert [Own.CUTOVER_SUCCESS in values for values in function.cloud.values] == [True, False]
+
+
+def test_what_was_told_is_remembered_although_somebody_writes_meanwhile() -> None:
+    function = Function(ready())
+    record = function.simulation.record
+    function.remote().postpone(None)
+    remembered = function.remote().remember(record, replace(record.told, switchover=9))
+    assert remembered.told.switchover == 9
+
+
+def test_a_request_delivered_again_after_reads_went_back_by_themselves_is_no_refusal() -> None:
+    function = Function(ready())
+    function.call(action="shift", percent=50, request="r-1")
+    function.simulation.world.stop(Side.TARGET)
+    function.look()
+    assert function.call(action="shift", percent=50, request="r-1")["read_weight"] == 0
+
+
+def test_after_a_cutover_no_reads_are_counted() -> None:
+    function = Function(ready())
+    function.call(action="shift", percent=50)
+    function.call(action="cutover")
+    counted = function.simulation.record.rollbacks_at
+    function.simulation.world.sleep(5_000)
+    function.look()
+    assert function.simulation.record.rollbacks_at == counted

@@ -14,6 +14,8 @@ def adopt(config: Config = DEFAULT_CONFIG, as_json: Json = False) -> None:
     """Take charge of the migration, whoever held it; a lost record is rebuilt from both databases."""
     with command("adopt", config, as_json, "Run `daybreak adopt` again.") as run:
         with run.runtime() as runtime:
-            runtime.controller.adopt(partial(rebuild_record, run.settings.name))
+            record = runtime.controller.adopt(partial(rebuild_record, run.settings.name))
+            if not record.phase.ended:  # a function that found no record has stopped looking
+                runtime.schedule(True)
             report = run.status(runtime)
         run.show(report, render.status(report))

@@ -88,13 +88,13 @@ class App:
         if call.verb is None:
             return self.look("asked to")
         remote, percent = self.runtime.remote, call.percent
-        if call.request and (known := remote.known(call.request, call.verb)) is not None:
-            return _short(known if known.intent is None else self._serve())
-        if call.verb is Verb.SHIFT and percent is None:
-            percent = share_to_take(self.runtime.controller.record(), self.runtime.settings.schedule())
-        asked = remote.ask(call.verb, percent, call.request)
+        asked = remote.known(call.request, call.verb) if call.request else None
+        if asked is None:
+            if call.verb is Verb.SHIFT and percent is None:
+                percent = share_to_take(self.runtime.controller.record(), self.runtime.settings.schedule())
+            asked = remote.ask(call.verb, percent, call.request)
         if asked.intent is None or asked.intent.verb is not call.verb:
-            return _short(asked)  # the end is reached
+            return _short(asked)  # the end is reached, or this very request was carried out before
         after = self._serve()
         return _short(after) if after.intent is not None else _short(outcome(after, call.verb))
 
@@ -109,10 +109,10 @@ class App:
             self._sleep()
             return _short(before)
         seen = controller.observe(before)
-        if recounts(before, seen):
-            before = self.runtime.remote.recount(before, seen)
         proposal = propose(before, seen, settings.policy(), settings.schedule())
         _LOG.info("by itself: %s", proposal.why)
+        if (proposal.intent is None or proposal.intent.percent != 0) and recounts(before, seen):
+            before = self.runtime.remote.recount(before, seen)
         if proposal.intent is not None:
             self.runtime.remote.begin(before, proposal.intent, proposal.why)
         return _short(self._serve())
@@ -139,9 +139,11 @@ class App:
     def _publish(self, after: MigrationRecord) -> None:
         """Telling is worth trying and no reason to fail."""
         news = milestones(after)
-        for milestone in news:
-            self._tell(milestone)
-        self.runtime.remote.remember(after, told(after))
+        heard = [self._tell(milestone) for milestone in news]
+        if all(heard):
+            self.runtime.remote.remember(after, told(after))
+        else:
+            news = ()  # the next look tells and counts them
         seen = self.runtime.controller.seen or self.runtime.controller.observe(after)
         values = measured(after, seen)
         values |= {Own(one.metric): 1.0 for one in news if one.metric}
@@ -162,13 +164,15 @@ class App:
         except AdapterError as error:
             _LOG.warning("%s", error.message)
 
-    def _tell(self, milestone: Milestone) -> None:
+    def _tell(self, milestone: Milestone) -> bool:
         _LOG.info("milestone: %s", milestone.subject)
         try:
             with translated(f"telling {self.notices_topic}"):
                 self.sns.publish(TopicArn=self.notices_topic, Subject=milestone.subject[:100], Message=milestone.text)
         except AdapterError as error:
             _LOG.warning("Nobody was told: %s", error.message)
+            return False
+        return True
 
     def _status(self) -> dict[str, Any]:
         controller = self.runtime.controller
