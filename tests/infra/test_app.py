@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import infra_world
 import pytest
 from infra.whole import Engine, settings
 from infra.whole import synthesised as whole
@@ -21,15 +22,7 @@ from daybreak.lab.cloud import Mirror
 from daybreak.lab.overlay import STACK_FILE, write_override
 
 CONFIG = f"""\
-name = "payments"
-[source]
-dsn = "postgresql://daybreak@old.example.net/payments"
-[aws]
-environment = "prod"
-region = "eu-central-1"
-network.vpc_cidr = "10.60.0.0/16"
-aurora.engine_version = "17.5"
-routing.zone_name = "payments.internal"
+{infra_world.CONFIG}\
 controller.runtime = "python{sys.version_info.major}.{sys.version_info.minor}"
 controller.architecture = "{"arm64" if os.uname().machine == "aarch64" else "x86_64"}"
 """

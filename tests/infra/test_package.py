@@ -206,7 +206,8 @@ def test_its_calls_are_traced(unpacked: Path, cloud: dict[str, str]) -> None:
 
 
 def test_without_a_trace_it_works_as_well(unpacked: Path, cloud: dict[str, str]) -> None:
-    _answer(_invoke(unpacked, {**cloud, "LAMBDA_TASK_ROOT": str(unpacked)}, {"action": "status"}))
+    found = _answer(_invoke(unpacked, {**cloud, "LAMBDA_TASK_ROOT": str(unpacked)}, {"action": "status"}))
+    assert (found["name"], found["phase"]) == ("payments", "planned")
 
 
 def test_an_event_of_somebody_else_is_left_alone(unpacked: Path, cloud: dict[str, str]) -> None:
